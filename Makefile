@@ -1,0 +1,39 @@
+# Everything a fresh machine needs: Python 3.11 or newer with venv, and a package index that pip can reach.
+
+PYTHON  ?= python3
+VENV    := .venv
+PY      := $(VENV)/bin/python
+READY   := $(VENV)/.installed
+BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py)))
+
+.PHONY: demo test lint bench clean-demo
+.DEFAULT_GOAL := demo
+
+demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
+	$(PY) jobs/demo.py
+
+test: $(READY)                 ## the whole test suite
+	$(PY) -m pytest $(PYTEST)
+
+lint: $(READY)                 ## style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+
+bench: $(READY) $(BENCHES:%=bench-%)  ## every benchmark; figures in tests/benchmarks/results
+
+bench-%: $(READY)
+	@mkdir -p tests/benchmarks/results
+	$(PY) -m tests.benchmarks.$* --json tests/benchmarks/results/$*.json
+
+clean-demo:                    ## start the demo anew
+	rm -rf demo
+
+# Installed again only when what to install changed. The stamp is written last, so a broken installation is repaired.
+# constraints.txt holds the tested versions; torch stands first so that its version is settled before all others.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Rung needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,98 @@
+"""From the bytes of a raw frame to its crystal structure: what pymatgen's JSON says, read without building its objects."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pymatgen.core import Element
+
+from data_prep.sources.base import RawFrame
+from rung.data.record import Reason, RecordError
+
+_WHOLE_OCCUPANCY: Final = 1e-8
+
+
+def load_object(frame: RawFrame) -> dict[str, Any]:
+    """Parse the bytes of a frame, which have to be a JSON object."""
+    try:
+        value = orjson.loads(frame.payload)
+    except orjson.JSONDecodeError:
+        value = _load_lenient(frame.payload)
+    if not isinstance(value, dict):
+        raise RecordError(Reason.MALFORMED, f"found {frame.payload[:40]!r}; a record is a JSON object")
+    return value
+
+
+def required(mapping: Mapping[str, Any], key: str, kind: type[dict] | type[list]) -> Any:
+    """The object or list under a key that has to be there."""
+    value = mapping.get(key)
+    if value is None:
+        raise RecordError(Reason.MISSING_KEY, f"{key} is missing; found the keys {', '.join(sorted(mapping))[:200]}")
+    if not isinstance(value, kind):
+        raise RecordError(Reason.MALFORMED, f"{key} is a {type(value).__name__}; expected a {kind.__name__}")
+    return value
+
+
+def read_structure(structure: Mapping[str, Any]) -> dict[str, Any]:
+    """Atomic numbers (num_atoms,), lattice (3, 3) in Å and fractional coordinates (num_atoms, 3) of pymatgen's JSON."""
+    lattice = required(structure, "lattice", dict)
+    if lattice.get("pbc") is not None and not all(lattice["pbc"]):
+        raise RecordError(Reason.MALFORMED, f"the cell is periodic along {lattice['pbc']}; CHGNet needs all three")
+    matrix = required(lattice, "matrix", list)
+    sites = required(structure, "sites", list)
+    if not sites or not all(isinstance(site, dict) for site in sites):
+        raise RecordError(Reason.MALFORMED, "sites is not a list of one object per atom")
+    return {
+        "atomic_numbers": np.array([_atomic_number(site) for site in sites]),
+        "lattice": matrix,
+        "frac_coords": _frac_coords(sites, matrix),
+    }
+
+
+def _load_lenient(payload: bytes) -> Any:
+    # Python's own parser takes the NaN and Infinity that Python's own writer makes; the record then says which label.
+    try:
+        return json.loads(payload)
+    except ValueError as error:
+        raise RecordError(Reason.MALFORMED, f"not JSON: {error}") from error
+
+
+def _atomic_number(site: Mapping[str, Any]) -> int:
+    species = required(site, "species", list)
+    if len(species) != 1 or abs(species[0].get("occu", 1) - 1) > _WHOLE_OCCUPANCY:
+        raise RecordError(Reason.DISORDERED, f"a site is occupied by {species!r:.120}; one whole atom per site is needed")
+    return _number_of(required_symbol(species[0]))
+
+
+def required_symbol(species: Mapping[str, Any]) -> str:
+    """The element of a species; its oxidation state, if it has one, stands under another key."""
+    symbol = species.get("element")
+    if not isinstance(symbol, str):
+        raise RecordError(Reason.MISSING_KEY, f"a species has no element: {species!r:.120}")
+    return symbol
+
+
+@cache
+def _number_of(symbol: str) -> int:
+    try:
+        return Element(symbol).Z
+    except ValueError:
+        raise RecordError(Reason.UNKNOWN_ELEMENT, f"there is no element {symbol[:20]!r}") from None
+
+
+def _frac_coords(sites: list[dict[str, Any]], matrix: list[Any]) -> Any:
+    fractional = [site.get("abc") for site in sites]
+    if all(row is not None for row in fractional):
+        return fractional
+    return _from_cartesian([site.get("xyz") for site in sites], matrix)
+
+
+def _from_cartesian(cartesian: list[Any], matrix: list[Any]) -> NDArray[np.float64]:
+    try:
+        return np.linalg.solve(np.array(matrix, dtype=np.float64).T, np.array(cartesian, dtype=np.float64).T).T
+    except (TypeError, ValueError, np.linalg.LinAlgError) as error:
+        raise RecordError(Reason.MALFORMED, f"sites have no usable coordinates abc or xyz: {error}") from error

@@ -1,0 +1,20 @@
+"""Measure the errors of a model on prepared data.
+
+python jobs/evaluate.py --config jobs/configs/evaluate.yaml --model runs/finetune-r2scan
+"""
+
+import sys
+from pathlib import Path
+
+from rung.config.command import run_job
+from rung.config.tree import EvaluateConfig
+from rung.evaluation.evaluate import evaluate_model
+
+
+def main(config: EvaluateConfig) -> Path:
+    """Evaluate; the errors are in the output folder."""
+    return Path(evaluate_model(config).output) / "summary.json"
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(EvaluateConfig, main))

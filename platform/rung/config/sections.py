@@ -1,0 +1,225 @@
+"""Every section of the config tree, in the order of the road: data, batch, model, training, cluster, tracking."""
+
+import math
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from rung.config.section import Section, setting
+
+
+class RunConfig(Section):
+    """Who the run is. Name and storage together are its identity: the same two resume the same run."""
+
+    name: str = setting("run", "name of the run", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    storage: str = setting(
+        "runs", "folder that holds all runs; on a cluster, one that every node can reach", min_length=1
+    )
+    seed: int = setting(0, "seed of initial weights and of the order of the data", ge=0, lt=2**31)
+
+
+class GraphConfig(Section):
+    """Neighbour cutoffs of the crystal graph (CHGNet, Deng et al. 2023, Methods)."""
+
+    atom_cutoff: float = setting(
+        6.0, "cutoff of the atom graph: pairs closer than this are bonds", unit="Å", gt=0, le=20
+    )
+    bond_cutoff: float = setting(
+        3.0, "cutoff of the bond graph: bonds shorter than this form angles", unit="Å", gt=0, le=20
+    )
+
+    @model_validator(mode="after")
+    def _bond_cutoff_within_atom_cutoff(self) -> Self:
+        if self.bond_cutoff > self.atom_cutoff:
+            raise ValueError(
+                f"bond_cutoff {self.bond_cutoff} Å exceeds atom_cutoff {self.atom_cutoff} Å: lower bond_cutoff"
+            )
+        return self
+
+
+class SourceConfig(Section):
+    """Where raw records come from."""
+
+    kind: Literal["mptrj", "matpes", "surrogate"] = setting(..., "format of the raw records")
+    path: str | None = setting(None, "raw file (every kind but surrogate)")
+    functional: str | None = setting(
+        None, "functional of the records where the file does not state it, or the surrogate's: GGA or r2SCAN"
+    )
+    dataset: str | None = setting(None, "name kept with every record; the file's name if absent")
+    energy: Literal["corrected", "uncorrected"] = setting(
+        "corrected", "mptrj: MP2020-corrected energy (CHGNet's label) or the calculation's own"
+    )
+    limit: int | None = setting(None, "stop after this many raw records", unit="records", ge=1)
+    num_structures: int = setting(400, "surrogate: number of crystal structures to make", unit="structures", ge=1)
+    seed: int = setting(0, "surrogate: seed of the structures", ge=0)
+
+    @model_validator(mode="after")
+    def _path_matches_kind(self) -> Self:
+        if self.kind == "surrogate" and self.path is not None:
+            raise ValueError("the surrogate source makes its records and reads no file: remove source.path")
+        if self.kind == "surrogate" and self.functional not in ("GGA", "r2SCAN"):
+            raise ValueError(f"source.functional is {self.functional!r}; the surrogate has 'GGA' and 'r2SCAN'")
+        if self.kind != "surrogate" and self.path is None:
+            raise ValueError(f"source.kind {self.kind!r} reads a file: set source.path")
+        return self
+
+
+class SplitConfig(Section):
+    """Split by material: all frames of a material, at every functional, fall on the same side."""
+
+    validation: float = setting(0.1, "share of materials used for validation", unit="fraction", ge=0, lt=1)
+    test: float = setting(0.1, "share of materials used for testing", unit="fraction", ge=0, lt=1)
+    salt: str = setting("rung", "text hashed with the material id; sets with the same salt share their split")
+
+    @model_validator(mode="after")
+    def _something_left_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} + test {self.test} leave nothing to train on: lower one")
+        return self
+
+
+class ShardConfig(Section):
+    """How records are stored."""
+
+    records_per_shard: int = setting(20_000, "records in one LMDB shard", unit="records", ge=1)
+
+
+class DataConfig(Section):
+    """The shards to read."""
+
+    path: str = setting(..., "folder written by prepare_data", min_length=1)
+    workers: int = setting(
+        0, "processes that decode and collate batches ahead of the model; 0 does it in the loop", ge=0
+    )
+    prefetch: int = setting(4, "batches kept ready by each process", unit="batches", ge=1)
+
+
+class BatchConfig(Section):
+    """The global batch, and what one rank may hold at once."""
+
+    structures: int = setting(40, "structures in one optimizer step, over all ranks", unit="structures", ge=1)
+    max_bonds: int = setting(
+        400_000, "undirected bonds that a rank evaluates at once; more are accumulated", unit="bonds", ge=1
+    )
+    max_angles: int = setting(
+        600_000, "angles that a rank evaluates at once; more are accumulated", unit="angles", ge=1
+    )
+
+
+class ModelConfig(Section):
+    """CHGNet's size and where its weights come from."""
+
+    init: str = setting(
+        "none", "initial weights: none, 0.3.0, r2scan, a model file (.pth.tar) or a run's folder", min_length=1
+    )
+    feature_dim: int = setting(64, "width of atom, bond and angle features (ignored with initial weights)", ge=1)
+    num_radial: int = setting(31, "radial basis functions (ignored with initial weights)", ge=1)
+    num_angular: int = setting(31, "angular basis functions, odd (ignored with initial weights)", ge=1)
+    num_blocks: int = setting(4, "interaction blocks (ignored with initial weights)", ge=2)
+    graph: GraphConfig = setting(GraphConfig(), "cutoffs (ignored with initial weights)")
+    freeze_depth: int = setting(
+        0, "0 nothing frozen; 1 embeddings and bases; 1 + k also the first k interaction blocks", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _num_angular_is_odd(self) -> Self:
+        if self.num_angular % 2 == 0:
+            raise ValueError(
+                f"num_angular is {self.num_angular}; a Fourier basis has 1 + 2n functions: use an odd number"
+            )
+        return self
+
+
+class ReferenceConfig(Section):
+    """Elemental reference energies: the paper's four methods (arXiv 2504.05565)."""
+
+    mode: Literal["scratch", "trainable", "frozen", "refit"] = setting(
+        "refit",
+        "scratch: random weights, reference fitted to this set (Method 1); trainable: pretrained weights, their"
+        " reference trained along (Method 2); frozen: their reference kept (Method 3); refit: reference fitted to this"
+        " set (Method 4)",
+    )
+    ridge: float = setting(
+        0.0, "strength of the ridge in the least-squares fit; 0 is the minimum-norm solution", unit="atoms²", ge=0
+    )
+
+
+class LossConfig(Section):
+    """Weighted sum of one mean per target; each mean is over the labels that are present."""
+
+    kind: Literal["huber", "mse", "mae"] = setting("huber", "penalty on each residual")
+    delta: float = setting(0.1, "residual at which huber turns from square to line", unit="unit of the target", gt=0)
+    energy: float = setting(1.0, "weight of the energy per atom (eV/atom)", ge=0)
+    force: float = setting(1.0, "weight of the forces (eV/Å)", ge=0)
+    stress: float = setting(0.1, "weight of the stress (GPa)", ge=0)
+    magmom: float = setting(0.1, "weight of the magnetic moments (μB)", ge=0)
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if self.energy + self.force + self.stress + self.magmom == 0:
+            raise ValueError(
+                "every weight is 0, so nothing would be learnt: raise loss.energy, force, stress or magmom"
+            )
+        return self
+
+
+class OptimizerConfig(Section):
+    """The update rule."""
+
+    kind: Literal["adam", "adamw"] = setting("adam", "update rule")
+    learning_rate: float = setting(1e-3, "peak learning rate", gt=0, le=1)
+    weight_decay: float = setting(0.0, "decay of weights", ge=0)
+    clip_norm: float | None = setting(None, "largest norm of the gradient; larger ones are scaled down", gt=0)
+    ema_decay: float | None = setting(
+        None, "decay of the moving average of the weights that is validated and exported", gt=0, lt=1
+    )
+
+
+class ScheduleConfig(Section):
+    """The learning rate over the run, a function of the global step alone."""
+
+    kind: Literal["cosine", "constant"] = setting("cosine", "shape after the warm-up")
+    warmup: float = setting(0.0, "share of all steps during which the rate rises from 0", unit="fraction", ge=0, lt=1)
+    final: float = setting(0.01, "rate at the last step, as a share of the peak", unit="fraction", ge=0, le=1)
+
+
+class TrainingConfig(Section):
+    """Length of the run, and what is kept of it."""
+
+    epochs: int = setting(30, "passes over the training records", unit="epochs", ge=0)
+    log_every: int = setting(10, "steps between two logged training metrics", unit="steps", ge=1)
+    checkpoint_every: int = setting(
+        0, "steps between two checkpoints; 0 writes them at the end of epochs only", unit="steps", ge=0
+    )
+    keep: int = setting(2, "newest checkpoints kept besides the best", unit="checkpoints", ge=1)
+    deterministic: bool = setting(False, "use deterministic algorithms only (slower on GPUs)")
+
+
+class LauncherConfig(Section):
+    """Who starts the training loop, and with what."""
+
+    kind: Literal["local", "torchrun", "ray"] = setting(
+        "ray", "local: this process; torchrun: started by torchrun; ray: Ray Train"
+    )
+    address: str | None = setting(None, "ray: cluster address; RAY_ADDRESS or a new local cluster if absent")
+    num_workers: int = setting(1, "ray: ranks, each with its own model replica", unit="ranks", ge=1)
+    cpus_per_worker: float = setting(1.0, "ray: CPUs of one rank", unit="CPUs", gt=0)
+    gpus_per_worker: float | None = setting(
+        None, "ray: GPUs of one rank; 1 where the cluster has GPUs if absent", unit="GPUs", ge=0
+    )
+    max_failures: int = setting(3, "ray: restarts from the last checkpoint after a lost worker", ge=0)
+    start_timeout: float = setting(600.0, "ray: longest wait for the workers' resources", unit="s", gt=0)
+
+    def total_cpus(self) -> int:
+        """CPUs that all ranks ask for, rounded up."""
+        return math.ceil(self.num_workers * self.cpus_per_worker)
+
+
+class TrackingConfig(Section):
+    """Where metrics go besides the run's own metrics.jsonl."""
+
+    kind: Literal["off", "mlflow"] = setting("mlflow", "off, or MLflow")
+    uri: str | None = setting(
+        None, "MLflow server or database; MLFLOW_TRACKING_URI or mlflow.db in the storage folder if absent"
+    )
+    experiment: str = setting("rung", "MLflow experiment", min_length=1)

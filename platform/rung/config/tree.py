@@ -1,0 +1,100 @@
+"""The config of each job, composed of sections."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from rung.config.section import Section, setting
+from rung.config.sections import (
+    BatchConfig,
+    DataConfig,
+    GraphConfig,
+    LauncherConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ReferenceConfig,
+    RunConfig,
+    ScheduleConfig,
+    ShardConfig,
+    SourceConfig,
+    SplitConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
+
+SplitName = Literal["train", "validation", "test"]
+
+
+class PrepareConfig(Section):
+    """prepare_data: raw records to LMDB shards."""
+
+    output: str = setting(..., "folder for the shards", min_length=1)
+    source: SourceConfig = setting(..., "raw records")
+    graph: GraphConfig = setting(GraphConfig(), "cutoffs; stored with the shards and checked against the model")
+    split: SplitConfig = setting(SplitConfig(), "split by material")
+    shards: ShardConfig = setting(ShardConfig(), "storage")
+
+
+class TrainConfig(Section):
+    """pretrain and finetune: shards to a model. The two differ by config, not by code."""
+
+    run: RunConfig = setting(RunConfig(), "identity of the run")
+    data: DataConfig = setting(..., "training data")
+    batch: BatchConfig = setting(BatchConfig(), "batches")
+    model: ModelConfig = setting(ModelConfig(), "model")
+    reference: ReferenceConfig = setting(ReferenceConfig(), "elemental references")
+    loss: LossConfig = setting(LossConfig(), "loss")
+    optimizer: OptimizerConfig = setting(OptimizerConfig(), "optimizer")
+    schedule: ScheduleConfig = setting(ScheduleConfig(), "learning rate")
+    training: TrainingConfig = setting(TrainingConfig(), "length and checkpoints")
+    launcher: LauncherConfig = setting(LauncherConfig(), "cluster")
+    tracking: TrackingConfig = setting(TrackingConfig(), "tracking")
+
+    @model_validator(mode="after")
+    def _weights_match_reference(self) -> Self:
+        pretrained = self.model.init != "none"
+        if self.reference.mode == "scratch" and pretrained:
+            raise ValueError(
+                f"reference.mode 'scratch' trains from random weights, but model.init is {self.model.init!r}:"
+                " set model.init to none, or reference.mode to refit, frozen or trainable"
+            )
+        if self.reference.mode in ("frozen", "trainable") and not pretrained:
+            raise ValueError(
+                f"reference.mode {self.reference.mode!r} keeps a pretrained reference, but model.init is 'none':"
+                " set model.init, or reference.mode to scratch"
+            )
+        return self
+
+
+class FinetuneConfig(TrainConfig):
+    """finetune: a training run that starts from weights."""
+
+    @model_validator(mode="after")
+    def _starts_from_weights(self) -> Self:
+        if self.model.init == "none":
+            raise ValueError(
+                "model.init is 'none', but fine-tuning starts from weights: set model.init to 0.3.0, r2scan, a model"
+                " file or a run's folder, or use jobs/pretrain.py to train from random weights"
+            )
+        return self
+
+
+class EvaluateConfig(Section):
+    """evaluate: the errors of a model on prepared data."""
+
+    model: str = setting(
+        ..., "0.3.0, r2scan, a model file (.pth.tar) or a run's folder (its best checkpoint)", min_length=1
+    )
+    output: str = setting(..., "folder for the figures", min_length=1)
+    data: DataConfig = setting(..., "data to evaluate on")
+    split: SplitName = setting("test", "which part of the materials")
+    batch: BatchConfig = setting(BatchConfig(), "limits of one evaluation")
+
+
+class ExportConfig(Section):
+    """export: a run's best model as a file that plain chgnet loads."""
+
+    run: str = setting(..., "the run's folder", min_length=1)
+    output: str = setting(..., "model file to write (.pth.tar)", pattern=r"\.pth\.tar$")
+    checkpoint: Literal["best", "last"] = setting("best", "which of the run's checkpoints")

@@ -1,0 +1,1 @@
+"""CHGNet: weights, evaluation, reference energies, freezing."""

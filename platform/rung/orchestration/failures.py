@@ -1,0 +1,107 @@
+"""Which errors of a worker end a run at once, and how any error of a run reaches the user as one message."""
+
+import logging
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ray.train import ControllerError, TrainingFailedError, UserCallback, WorkerGroupError
+
+from rung.training.step import NonFiniteError
+
+logger = logging.getLogger(__name__)
+
+_REPEATABLE = (ValueError, NonFiniteError, TypeError, LookupError, AttributeError, ImportError, AssertionError)
+"""Errors that the same config and data raise again: a restart of the workers would only delay the message."""
+
+_FOR_THE_USER = (ValueError, NonFiniteError)
+"""Errors whose message says what to change; the others are our own mistakes and need a traceback."""
+
+
+class FatalTrainingError(Exception):
+    """A worker's error that must end the run. Holds text alone, so every process can unpickle it."""
+
+    def __init__(self, message: str, *, for_the_user: bool) -> None:
+        super().__init__(message)
+        self.message = message
+        self.for_the_user = for_the_user
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.message, self.for_the_user)
+
+
+def _rebuild(message: str, for_the_user: bool) -> FatalTrainingError:
+    return FatalTrainingError(message, for_the_user=for_the_user)
+
+
+class LaunchError(RuntimeError):
+    """A run that Ray could not start or carry on; the message says why and what to do."""
+
+
+@contextmanager
+def marking_fatal_errors(rank: int) -> Iterator[None]:
+    """In a worker: turn errors that would come again into fatal ones."""
+    try:
+        yield
+    except _FOR_THE_USER as error:
+        raise FatalTrainingError(str(error), for_the_user=True) from error
+    except _REPEATABLE as error:
+        raise FatalTrainingError(f"rank {rank} failed:\n{traceback.format_exc()}", for_the_user=False) from error
+
+
+class FailureGuard(UserCallback):
+    """On Ray Train's controller: stops the run at a fatal error, and tells the user about every other one.
+
+    An exception raised here is the one thing that Ray Train does not answer with a restart of the workers.
+    """
+
+    def __init__(self, max_failures: int) -> None:
+        self._max_failures = max_failures
+        self._failures = 0
+
+    def after_exception(self, run_context: object, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
+        """Look at what the workers raised, by rank."""
+        for error in worker_exceptions.values():
+            if isinstance(error, FatalTrainingError):
+                raise error
+        self._failures += 1
+        if self._failures <= self._max_failures:
+            logger.warning(
+                "%s. Restarting from the last checkpoint (restart %d of at most %d, launcher.max_failures)",
+                describe(worker_exceptions),
+                self._failures,
+                self._max_failures,
+            )
+
+
+def describe(failures: Mapping[int, Exception]) -> str:
+    """One line for what went wrong on which ranks; ranks that only lost their peer are left out."""
+    lost = {rank: error for rank, error in failures.items() if hasattr(error, "health_check_failure")}
+    shown = lost or failures
+    first = next(iter(shown.values()))
+    cause = getattr(first, "health_check_failure", first)
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    ranks = ", ".join(str(rank) for rank in sorted(shown))
+    verb = "was lost" if lost else "failed"
+    return f"rank {ranks} {verb}: {type(cause).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def as_user_error(error: TrainingFailedError, shortage: str | None) -> Exception:
+    """The exception to raise instead of Ray's.
+
+    Args:
+        error: what `fit` raised.
+        shortage: why the cluster cannot hold the ranks now, if it cannot.
+    """
+    if isinstance(error, WorkerGroupError):
+        return LaunchError(
+            f"{describe(error.worker_failures)}, and launcher.max_failures restarts are used up."
+            " The same command resumes from the last checkpoint"
+        )
+    cause = error.controller_failure if isinstance(error, ControllerError) else error
+    if isinstance(cause, FatalTrainingError):
+        return ValueError(cause.message) if cause.for_the_user else LaunchError(cause.message)
+    if "Startup" in type(cause).__name__:
+        reason = shortage or f"the cluster has the resources, but they did not become free ({cause})"
+        return LaunchError(f"the ranks did not start within launcher.start_timeout: {reason}")
+    return LaunchError(f"Ray Train failed: {type(cause).__name__}: {cause}")

@@ -1,0 +1,143 @@
+"""A run on a Ray cluster: the same training loop in every worker of a Ray Train group."""
+
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from rung.config.sections import LauncherConfig
+from rung.config.tree import TrainConfig
+from rung.orchestration.cluster import connected
+from rung.orchestration.failures import FailureGuard, as_user_error, marking_fatal_errors
+from rung.orchestration.ray_context import RayContext
+from rung.orchestration.resources import Demand, shortage
+from rung.orchestration.watch import DescriptionSink, run_watched
+from rung.training.context import COLLECTIVE_TIMEOUT
+from rung.training.run import RunFolder, TrainSummary
+from rung.training.sinks import MetricSink
+from rung.training.trainer import train
+
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a report blocks until the next check: 2 s would slow short epochs
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints of workers would reach the terminal twice
+}
+"""Ray Train reads these from the environment; what is set there already is kept."""
+
+
+def run_on_ray(
+    config: TrainConfig, sinks: Sequence[MetricSink] = (), callbacks: Sequence[UserCallback] = ()
+) -> TrainSummary:
+    """Train the run of the config on a Ray cluster, and wait for it.
+
+    Args:
+        config: the run, with absolute paths (`rung.orchestration.paths`).
+        sinks: receivers of metrics in this process.
+        callbacks: more callbacks for Ray Train's controller.
+
+    Raises:
+        ValueError: config or data are at fault, or the cluster can never hold the ranks.
+        LaunchError: the ranks did not start, or were lost more often than launcher.max_failures.
+    """
+    with connected(config.launcher) as cluster, _marked(RunFolder.of(config)) as mark:
+        demand = cluster.demand(config.launcher)
+        trainer = _trainer(config, demand, mark, callbacks)
+        with _environment(config.launcher), _own_interrupts():
+            try:
+                return run_watched(lambda: _fit(trainer), config, sinks)
+            except TrainingFailedError as error:
+                raise as_user_error(error, shortage(demand, cluster.nodes())) from None
+
+
+def _trainer(config: TrainConfig, demand: Demand, mark: str, callbacks: Sequence[UserCallback]) -> TorchTrainer:
+    launcher = config.launcher
+    return TorchTrainer(
+        train_in_worker,
+        train_loop_config={"config": config.model_dump(mode="json"), "mark": mark},
+        torch_config=TorchConfig(backend=demand.backend, timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
+        scaling_config=ScalingConfig(
+            num_workers=demand.num_workers, use_gpu=demand.gpus > 0, resources_per_worker=demand.per_worker()
+        ),
+        run_config=RunConfig(
+            name=config.run.name,
+            storage_path=str(RunFolder.of(config).path / "ray"),
+            failure_config=FailureConfig(
+                max_failures=launcher.max_failures, controller_failure_limit=launcher.max_failures
+            ),
+            callbacks=[FailureGuard(launcher.max_failures), *callbacks],
+            logging_config=LoggingConfig(log_level="CRITICAL"),  # FailureGuard says what a user needs to know
+        ),
+    )
+
+
+def train_in_worker(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What every Ray Train worker runs; returns the summary as plain values."""
+    context = RayContext()
+    with marking_fatal_errors(context.rank):
+        config = TrainConfig.model_validate(settings["config"])
+        check_storage_is_shared(RunFolder.of(config).path / settings["mark"], context.rank)
+        return train(config, context, [DescriptionSink()]).to_dict()
+
+
+def check_storage_is_shared(mark: Path, rank: int) -> None:
+    """Refuse storage that this rank does not share with the process that started the run.
+
+    Raises:
+        ValueError: names the rank, its host and the folder.
+    """
+    if not mark.exists():
+        raise ValueError(
+            f"rank {rank} on {os.uname().nodename} does not see the run's folder {mark.parent} as the starting process"
+            " does: set run.storage to a folder that every node of the cluster mounts at the same path"
+        )
+
+
+@contextmanager
+def _marked(folder: RunFolder) -> Iterator[str]:
+    """Leave a file of a name never used before in the run's folder while the run goes on."""
+    mark = folder.write(f".started-{secrets.token_hex(8)}", "")
+    try:
+        yield mark.name
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _fit(trainer: TorchTrainer) -> TrainSummary:
+    return TrainSummary(**trainer.fit().return_value)
+
+
+@contextmanager
+def _environment(launcher: LauncherConfig) -> Iterator[None]:
+    """Set what Ray Train takes from the environment, and take it back afterwards."""
+    attempts = launcher.max_failures + 1
+    wanted = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
+    wanted["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(launcher.start_timeout / attempts)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Give Ctrl-C back to its former handler: Ray Train installs its own and leaves it there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,73 @@
+"""Whether a cluster can hold the ranks that a launcher asks for. Pure arithmetic; a rank must fit on one node."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rung.config.sections import LauncherConfig
+
+NodeResources = Mapping[str, float]
+"""What one node offers in all, as Ray names it: CPU, GPU, ..."""
+
+_ROUNDING = 1e-6
+"""Ray counts resources in steps of 1e-4; this keeps 10 x 0.1 CPU within 1 CPU."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What all ranks of a run need."""
+
+    num_workers: int
+    cpus: float
+    """CPUs of one rank."""
+    gpus: float
+    """GPUs of one rank."""
+
+    def __str__(self) -> str:
+        return f"{_count(self.num_workers, 'rank')} x ({_count(self.cpus, 'CPU')}, {_count(self.gpus, 'GPU')})"
+
+    @property
+    def backend(self) -> str:
+        """Backend of torch.distributed: NCCL refuses two ranks on one GPU, Gloo serves CPUs and shared GPUs."""
+        return "nccl" if self.gpus >= 1 else "gloo"
+
+    def per_worker(self) -> dict[str, float]:
+        """One rank's resources as Ray names them."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus > 0 else {})}
+
+    def fits_on(self, node: NodeResources) -> int:
+        """How many ranks one node holds at once."""
+        limits = [node.get(name, 0) / amount for name, amount in self.per_worker().items()]
+        return math.floor(min(limits) + _ROUNDING)
+
+
+def demand_of(launcher: LauncherConfig, nodes: Sequence[NodeResources]) -> Demand:
+    """What the launcher asks for; one GPU per rank where the cluster has GPUs and the config leaves it open."""
+    gpus = launcher.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU", 0) > 0 for node in nodes) else 0.0
+    return Demand(launcher.num_workers, launcher.cpus_per_worker, gpus)
+
+
+def shortage(demand: Demand, nodes: Sequence[NodeResources]) -> str | None:
+    """Why the nodes cannot hold all ranks at once, with the arithmetic and the keys to change; None if they can."""
+    capacity = sum(demand.fits_on(node) for node in nodes)
+    if capacity >= demand.num_workers:
+        return None
+    needed = [f"{demand.num_workers * demand.cpus:g} CPUs"]
+    present = [f"{sum(node.get('CPU', 0) for node in nodes):g} CPUs"]
+    keys = "launcher.cpus_per_worker"
+    if demand.gpus > 0:
+        needed.append(f"{demand.num_workers * demand.gpus:g} GPUs")
+        present.append(f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs")
+        keys += " or launcher.gpus_per_worker"
+    fewer = f"launcher.num_workers to {capacity} or {keys}" if capacity else keys
+    return (
+        f"the run asks for {demand} = {' and '.join(needed)}, but the cluster's {_count(len(nodes), 'node')} with"
+        f" {' and '.join(present)} in all can hold {_count(capacity, 'such rank')} (a rank must fit on one node):"
+        f" lower {fewer}, or add nodes"
+    )
+
+
+def _count(amount: float, noun: str) -> str:
+    return f"{amount:g} {noun}{'' if amount == 1 else 's'}"

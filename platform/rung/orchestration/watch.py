@@ -1,0 +1,170 @@
+"""Watching a run through its folder, the only channel between the loop and whoever looks on.
+
+Rank 0 may run on another machine, be killed and start again elsewhere. It writes down who the run is (description.json)
+and how it goes (metrics.jsonl); the process that started the run reads both and feeds its progress bar and its tracker.
+So a tracker that does not answer never slows the loop, workers need no tracker, and what a tracker missed is still in
+the file for the next start.
+"""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from rung.config.tree import TrainConfig
+from rung.training.run import RunFolder, TrainSummary
+from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION_NAME = "description.json"
+
+_FIELDS = ("manifest_hash", "manifest", "reference", "num_parameters", "versions", "first_step", "total_steps")
+"""What description.json holds of a RunDescription; folder and config are known to whoever started the run."""
+
+
+class DescriptionSink:
+    """The loop's side: writes description.json when the run starts, and names its artifacts when it is complete."""
+
+    def __init__(self) -> None:
+        self._folder: RunFolder | None = None
+        self._content: dict[str, Any] = {}
+
+    def start(self, description: RunDescription) -> None:
+        """Write down who the run is."""
+        self._folder = RunFolder(description.folder)
+        self._content = {name: getattr(description, name) for name in _FIELDS}
+        self._write()
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics are in metrics.jsonl already."""
+
+    def finish(self, artifacts: Sequence[Path]) -> None:
+        """Name the files that the run leaves."""
+        self._content["artifacts"] = [str(path) for path in artifacts]
+        self._write()
+
+    def abort(self) -> None:
+        """Nothing to name."""
+
+    def _write(self) -> None:
+        if self._folder is not None:
+            self._folder.write(DESCRIPTION_NAME, json.dumps(self._content, indent=1))
+
+
+class RunWatcher:
+    """The starter's side: follows the folder in a thread and feeds sinks from it.
+
+    Metrics come in the order of the file. A restarted loop rewrites the file from its checkpoint on, so sinks see some
+    steps twice.
+    """
+
+    def __init__(self, config: TrainConfig, sinks: Sequence[MetricSink], interval: float = 0.5) -> None:
+        self._config = config
+        self._folder = RunFolder.of(config).path
+        self._sinks = sinks
+        self._interval = interval
+        self._metrics = LineFollower(self._folder / METRICS_NAME)
+        self._stale = _modified(self._folder / DESCRIPTION_NAME)
+        self._started = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="run-watcher", daemon=True)
+
+    def start(self) -> Self:
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def close(self, *, completed: bool) -> None:
+        """Deliver what is left, then finish the sinks of a completed run and abort those of any other."""
+        self._closing.set()
+        self._thread.join()
+        self._poll()
+        if not self._started and completed:  # it was complete before this start: trackers may have missed its end
+            self._introduce()
+            self._poll()
+        if not self._started:
+            if completed:
+                logger.warning("%s cannot be seen from here: no progress, no tracking", self._folder / DESCRIPTION_NAME)
+            return
+        artifacts = [Path(path) for path in self._description().get("artifacts", [])]
+        for sink in self._sinks:
+            if completed:
+                sink.finish(artifacts)
+            else:
+                sink.abort()
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._interval):
+            try:
+                self._poll()
+            except OSError as error:  # shared storage hiccups; what was not read now is read next time
+                logger.debug("%s: %s", self._folder, error)
+
+    def _poll(self) -> None:
+        if not self._started and _modified(self._folder / DESCRIPTION_NAME) != self._stale:
+            self._introduce()
+        if not self._started:
+            return
+        for line in self._metrics.new_lines():
+            metrics = json.loads(line)
+            step = metrics.pop("step")
+            for sink in self._sinks:
+                sink.log(metrics, step)
+
+    def _introduce(self) -> None:
+        content = self._description()
+        if not content:
+            return
+        fields = {name: content[name] for name in _FIELDS}
+        description = RunDescription(folder=self._folder, config=self._config, **fields)
+        for sink in self._sinks:
+            sink.start(description)
+        self._started = True
+
+    def _description(self) -> dict[str, Any]:
+        path = self._folder / DESCRIPTION_NAME
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def run_watched(run: Callable[[], TrainSummary], config: TrainConfig, sinks: Sequence[MetricSink]) -> TrainSummary:
+    """Call `run`, which trains the run of the config here or elsewhere, and watch it meanwhile."""
+    watcher = RunWatcher(config, sinks).start()
+    completed = False
+    try:
+        summary = run()
+        completed = summary.completed
+        return summary
+    finally:
+        watcher.close(completed=completed)
+
+
+class LineFollower:
+    """Reads a growing text file line by line; starts over when the file is replaced by another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = -1
+        self._offset = 0
+
+    def new_lines(self) -> list[str]:
+        """Whole lines since the last call."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode or status.st_size < self._offset:
+                self._inode, self._offset = status.st_ino, 0
+            file.seek(self._offset)
+            whole = file.read().rpartition(b"\n")[0]
+        if not whole:
+            return []
+        self._offset += len(whole) + 1
+        return whole.decode().splitlines()
+
+
+def _modified(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None

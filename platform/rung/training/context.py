@@ -1,0 +1,104 @@
+"""What the training loop knows about its launcher: who it is, where it computes, whether it should stop."""
+
+import os
+import signal
+from collections.abc import Mapping
+from datetime import timedelta
+from types import FrameType
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+class TrainContext(Protocol):
+    """The seam between the loop and Ray, torchrun or a plain process. The loop never sees more of them."""
+
+    @property
+    def rank(self) -> int:
+        """This rank, 0 <= rank < world_size."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of this rank's model replica."""
+        ...
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Tell the launcher about an epoch. Every rank calls it equally often."""
+        ...
+
+    def should_stop(self, step: int) -> bool:
+        """Whether to checkpoint and leave before this global step. Every rank must get the same answer."""
+        ...
+
+
+def default_device(local_rank: int = 0) -> torch.device:
+    """The GPU of this local rank where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+class LocalContext:
+    """One process, one rank. Ctrl-C and SIGTERM ask the loop to stop at the next step, once; the second one kills."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        self.device = torch.device(device) if device is not None else default_device()
+        self._stop_requested = False
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """A plain process has no launcher to tell."""
+
+    def should_stop(self, step: int) -> bool:  # noqa: ARG002 (other launchers decide by step)
+        """Whether a signal arrived."""
+        return self._stop_requested
+
+    def handle_signals(self) -> None:
+        """Turn Ctrl-C and SIGTERM into a request to stop cleanly. Call from the main thread only."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request_stop)
+
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
+        self._stop_requested = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+class TorchrunContext:
+    """One rank among those that torchrun started; opens the process group from torchrun's environment."""
+
+    def __init__(self) -> None:
+        missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR") if name not in os.environ]
+        if missing:
+            raise ValueError(
+                f"launcher.kind is 'torchrun', but {', '.join(missing)} is not set:"
+                " start the job with torchrun, or set launcher.kind to local or ray"
+            )
+        self.device = default_device(int(os.environ["LOCAL_RANK"]))
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Torchrun keeps no books."""
+
+    def should_stop(self, step: int) -> bool:  # noqa: ARG002 (other launchers decide by step)
+        """Torchrun ends its ranks by signal; they resume from the last checkpoint."""
+        return False
+
+    def close(self) -> None:
+        """Leave the process group."""
+        dist.destroy_process_group()

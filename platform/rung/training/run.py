@@ -1,0 +1,154 @@
+"""A run on disk: its folder, what may change between two starts of it, and its summary."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from chgnet.model import CHGNet
+
+from rung.config.tree import TrainConfig
+from rung.model.weights import from_state
+from rung.training.checkpoint import CheckpointError, CheckpointStore
+from rung.training.metrics import Metrics
+
+SUMMARY_NAME = "summary.json"
+MODEL_NAME = "model.pth.tar"
+CONFIG_NAME = "config.yaml"
+REFERENCE_NAME = "reference.json"
+
+_FREE_TO_CHANGE = (
+    "run.storage",
+    "data.",
+    "batch.max_bonds",
+    "batch.max_angles",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep",
+    "launcher.",
+    "tracking.",
+)
+"""Keys that do not decide which model comes out. The data set itself is checked by its manifest's hash."""
+
+
+class RunFolder:
+    """Paths of a run: storage / name is its identity."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Self:
+        """The folder of the run that a config describes."""
+        return cls(Path(config.run.storage).expanduser().absolute() / config.run.name)
+
+    def checkpoints(self, keep: int = 1) -> CheckpointStore:
+        """The run's checkpoints."""
+        return CheckpointStore(self.path / "checkpoints", keep)
+
+    def load_model(self, which: Literal["best", "last"]) -> CHGNet:
+        """Rebuild the model of the best or the last checkpoint, with averaged weights where the run keeps an average.
+
+        Raises:
+            CheckpointError: the folder holds no run, or the run has no checkpoint yet.
+        """
+        return model_of(self.load_state(which))
+
+    def load_state(self, which: Literal["best", "last"]) -> dict[str, Any]:
+        """Load the state of the best or the last checkpoint."""
+        store = self.checkpoints()
+        steps = store.steps()
+        if not steps:
+            raise CheckpointError(f"{self.path} holds no checkpoint: it is no run's folder, or the run has not begun")
+        best = store.best_step()
+        return store.load(best if which == "best" and best is not None else steps[-1])
+
+    def write(self, name: str, text: str) -> Path:
+        """Write one of the run's small files, whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / name
+        temporary = path.with_name(f".{name}.tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+        return path
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """The figures of a run. Errors are in eV/atom, eV/Å, GPa and μB."""
+
+    run: str
+    """The run's folder."""
+    model: str
+    """The best model, as a file that plain chgnet loads."""
+    steps: int
+    epochs: float
+    num_parameters: int
+    num_trainable: int
+    best_step: int
+    completed: bool
+    """Whether all steps were done; a run that was asked to stop has not."""
+    num_records: Mapping[str, int] = field(default_factory=dict)
+    """Records of each split."""
+    zero_step: Mapping[str, Metrics] = field(default_factory=dict)
+    """Errors before the first step, by split: what the initial weights and the reference give."""
+    best: Mapping[str, Metrics] = field(default_factory=dict)
+    """Errors of the best checkpoint, by split."""
+    structures_per_second: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a summary.json."""
+        return cls(**json.loads(path.read_text()))
+
+
+def model_of(state: Mapping[str, Any]) -> CHGNet:
+    """The model in a checkpoint's state: the averaged weights where there are any, else the trained ones."""
+    model = from_state(state["model"], origin="checkpoint")
+    if state["average"] is not None:
+        model.load_state_dict(state["average"]["average"], strict=False)
+    return model
+
+
+def check_same_run(config: TrainConfig, manifest_hash: str, state: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to resume a run whose config or data would falsify it.
+
+    Raises:
+        ValueError: names each key with both values.
+    """
+    saved, current = _flatten(state["config"]), _flatten(config.model_dump(mode="json"))
+    changed = [
+        f"{key}: {saved.get(key)!r} then, {current.get(key)!r} now"
+        for key in sorted(saved.keys() | current.keys())
+        if saved.get(key) != current.get(key) and not key.startswith(_FREE_TO_CHANGE)
+    ]
+    if state["manifest_hash"] != manifest_hash:
+        changed.append(f"data set: manifest {state['manifest_hash'][:12]} then, {manifest_hash[:12]} now")
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with other settings: {'; '.join(changed)}."
+            " Give the new run its own run.name, or restore the settings to resume the old one"
+        )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    packages = ("torch", "chgnet", "numpy", "pymatgen", "lmdb")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,160 @@
+"""Where metrics go. The trainer speaks to sinks on rank 0 only; trackers such as MLflow live in orchestration."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+from rung.config.tree import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+METRICS_NAME = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What a tracker should know of a run before its first metric."""
+
+    folder: Path
+    """The run's folder: storage / name."""
+    config: TrainConfig
+    manifest_hash: str
+    """sha256 of the data set's manifest."""
+    manifest: Mapping[str, Any]
+    reference: Mapping[str, Any]
+    """The fit of the elemental references and its diagnostics, as JSON."""
+    num_parameters: int
+    versions: Mapping[str, str]
+    first_step: int
+    """Global step at which this start begins: 0, or the step of the checkpoint that it resumes from."""
+    total_steps: int
+
+
+class MetricSink(Protocol):
+    """A receiver of metrics."""
+
+    def start(self, description: RunDescription) -> None:
+        """Called once, before the first metric of this start."""
+        ...
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Take metrics such as `train/energy_mae` (see docs of `rung.training.metrics`) at a global step."""
+        ...
+
+    def finish(self, artifacts: Sequence[Path]) -> None:
+        """Called once, when training is complete, with the files worth keeping."""
+        ...
+
+    def abort(self) -> None:
+        """Called instead of `finish` when training stops early or fails."""
+        ...
+
+
+class JsonLinesSink:
+    """Appends every metric to the run's metrics.jsonl, one JSON object a line."""
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+
+    def start(self, description: RunDescription) -> None:
+        """Open the file, dropping lines of steps that the resumed run will do again."""
+        path = description.folder / METRICS_NAME
+        kept = [line for line in read_metrics(path) if line["step"] <= description.first_step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        temporary.replace(path)
+        self._file = path.open("a", buffering=1)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write one line."""
+        if self._file is not None:
+            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def finish(self, artifacts: Sequence[Path]) -> None:  # noqa: ARG002 (they lie beside the file already)
+        """Close the file."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a metrics.jsonl; a last line that was cut by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            logger.warning("%s: a line cut by a crash is left out", path)
+    return lines
+
+
+class ProgressSink:
+    """One bar with ETA, structures/s and data wait on a terminal; a line every tenth of the run elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._bar: tqdm[None] | None = None
+        self._latest: dict[str, float] = {}
+
+    def start(self, description: RunDescription) -> None:
+        """Show the bar."""
+        self.open(description.config.run.name, description.first_step, description.total_steps)
+
+    def open(self, name: str, first_step: int, total_steps: int) -> None:
+        """Show a bar for a run that is known by name and length alone."""
+        quiet = not self._stream.isatty()
+        self._bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            desc=name,
+            unit="step",
+            file=self._stream,
+            mininterval=30 if quiet else 0.2,
+            maxinterval=60 if quiet else 10,
+            ascii=quiet or os.environ.get("TERM") == "dumb",
+            dynamic_ncols=not quiet,
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Move the bar to this step."""
+        if self._bar is None:
+            return
+        self._latest.update(metrics)
+        self._bar.set_postfix_str(_progress_text(self._latest), refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def finish(self, artifacts: Sequence[Path]) -> None:  # noqa: ARG002 (nothing to show)
+        """Close the bar."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the bar where it stands."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _progress_text(metrics: Mapping[str, float]) -> str:
+    parts = []
+    if "time/structures_per_second" in metrics:
+        parts.append(f"{metrics['time/structures_per_second']:.1f} structures/s")
+    if "time/data_wait" in metrics:
+        parts.append(f"wait {100 * metrics['time/data_wait']:.0f} %")
+    for split in ("train", "validation"):
+        if f"{split}/energy_mae" in metrics and f"{split}/force_mae" in metrics:
+            energy, force = metrics[f"{split}/energy_mae"], metrics[f"{split}/force_mae"]
+            parts.append(f"{split} {1000 * energy:.0f} meV/atom {1000 * force:.0f} meV/Å")
+    return ", ".join(parts)

@@ -1,0 +1,37 @@
+"""Errors of a model on a set of records, exact for any batch size and number of ranks."""
+
+import numpy as np
+from chgnet.model import CHGNet
+from numpy.typing import NDArray
+
+from rung.config.sections import BatchConfig, DataConfig, LossConfig
+from rung.data.dataset import ShardDataset
+from rung.data.loader import BatchLoader
+from rung.data.sampler import evaluation_plans
+from rung.model.chgnet import evaluate
+from rung.training.context import TrainContext
+from rung.training.loss import loss_weights, target_errors
+from rung.training.metrics import ErrorSums, Metrics, errors_from_sums
+
+
+class Validator:
+    """Evaluates models on fixed records of a data set, spread over the ranks by predicted cost."""
+
+    def __init__(self, dataset: ShardDataset, context: TrainContext, data: DataConfig, batch: BatchConfig) -> None:
+        self._dataset = dataset
+        self._context = context
+        self._data = data
+        self._batch = batch
+
+    def errors(self, model: CHGNet, record_ids: NDArray[np.int64], loss: LossConfig) -> Metrics:
+        """MAE, RMSE and loss over the records; empty if there are none. Every rank gets the same figures."""
+        sums = ErrorSums(self._context.device)
+        plans = evaluation_plans(
+            self._dataset.index, record_ids, self._batch, self._context.rank, self._context.world_size
+        )
+        for _, batches in BatchLoader(self._dataset, plans, self._data):
+            for batch in batches:
+                on_device = batch.to(self._context.device)
+                prediction = evaluate(model, on_device, create_graph=False)
+                sums.add(target_errors(prediction, on_device, loss).sums)
+        return errors_from_sums(sums.reduced(), loss_weights(loss))

@@ -1,10 +1,10 @@
-"""Records that cannot be used: each is counted and listed with its reason, never replaced and never dropped in silence."""
+"""Records that cannot be used: each is counted and listed with its reason, never replaced nor dropped in silence."""
 
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from rung.data.record import Reason, StructureRecord
+from rung.data.record import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,12 @@ class SeenFrames:
     def __init__(self) -> None:
         self._hashes: set[bytes] = set()
 
-    def add(self, record: StructureRecord) -> bool:
-        """Note a frame; True if one with the same material, frame id and functional was noted before."""
-        name = "\0".join((record.material_id, record.frame_id, record.functional))
-        key = blake2b(name.encode(), digest_size=8).digest()
-        if key in self._hashes:
-            return True
+    def add(self, material_id: str, frame_id: str, functional: str) -> bool:
+        """Note a frame; True if it was noted before."""
+        key = blake2b(f"{material_id}\0{frame_id}\0{functional}".encode(), digest_size=8).digest()
+        known = key in self._hashes
         self._hashes.add(key)
-        return False
+        return known
 
 
 def reasons_text(counts: Counter[str]) -> str:

@@ -82,7 +82,7 @@ def optional_number(frame: Mapping[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def vasp_stress(value: Any) -> NDArray[np.float64] | None:
+def vasp_stress(value: Any) -> NDArray[np.float32] | None:
     """A stress in kbar with VASP's sign, (3, 3) or Voigt (6,), as a tensor in GPa, positive under tension."""
     if value is None:
         return None
@@ -92,10 +92,10 @@ def vasp_stress(value: Any) -> NDArray[np.float64] | None:
         raise RecordError(Reason.MALFORMED, f"stress is not an array of numbers: {error}") from error
     if raw.shape not in ((3, 3), (6,)):
         raise RecordError(Reason.WRONG_SHAPE, f"stress has shape {raw.shape}; expected (3, 3) or Voigt (6,)")
-    return vasp_stress_to_gpa(raw)
+    return vasp_stress_to_gpa(raw).astype(np.float32)
 
 
-def site_magmoms(structure: Mapping[str, Any]) -> list[float] | None:
+def site_magmoms(structure: Mapping[str, Any]) -> Any:
     """The moments kept as site properties, one per atom in μB; None unless every site has one."""
     moments = [(site.get("properties") or {}).get("magmom") for site in structure["sites"]]
     return None if any(moment is None for moment in moments) else moments

@@ -1,12 +1,10 @@
-"""The split by material: a hash of the material's name alone decides, so it is the same for every source and functional."""
+"""The split by material: a hash of the material's name decides, so it is the same for every source and functional."""
 
 from hashlib import blake2b
 from typing import Final
 
 from rung.config.sections import SplitConfig
-
-SPLITS: Final = ("train", "validation", "test")
-"""Names of the parts; a record stores the position of its part in this tuple."""
+from rung.data.index import SPLITS
 
 _SPAN: Final = float(1 << 64)
 

@@ -13,8 +13,7 @@ from rung.config.tree import PrepareConfig
 
 def main(config: PrepareConfig) -> Path:
     """Prepare the data; its figures are in the output folder."""
-    prepare(config)
-    return Path(config.output) / "summary.json"
+    return prepare(config).output / "summary.json"
 
 
 if __name__ == "__main__":

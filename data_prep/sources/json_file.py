@@ -1,4 +1,4 @@
-"""What the readers of JSON files share: streaming frames out of one file, and turning what goes wrong into rejections."""
+"""What the readers of JSON files share: streaming frames out of a file, and turning what goes wrong into rejections."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

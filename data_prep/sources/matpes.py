@@ -77,9 +77,10 @@ def _ids(raw: dict[str, Any]) -> tuple[str, str]:
     provenance = raw.get("provenance")
     original = provenance.get("original_mp_id") if isinstance(provenance, dict) else None
     own = raw.get("matpes_id")
-    if not isinstance(original or own, str):
+    names = [material_name(name) for name in (original, own) if isinstance(name, str) and name.strip()]
+    if not names:
         raise RecordError(Reason.MISSING_KEY, "neither provenance.original_mp_id nor matpes_id is there")
-    return material_name(original or own), material_name(own or original)
+    return names[0], names[-1]
 
 
 def _layout(head: bytes) -> tuple[int, str | None]:

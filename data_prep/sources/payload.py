@@ -1,4 +1,4 @@
-"""From the bytes of a raw frame to its crystal structure: what pymatgen's JSON says, read without building its objects."""
+"""From the bytes of a raw frame to its crystal structure: pymatgen's JSON, read without building pymatgen's objects."""
 
 import json
 from collections.abc import Mapping
@@ -64,7 +64,9 @@ def _load_lenient(payload: bytes) -> Any:
 def _atomic_number(site: Mapping[str, Any]) -> int:
     species = required(site, "species", list)
     if len(species) != 1 or abs(species[0].get("occu", 1) - 1) > _WHOLE_OCCUPANCY:
-        raise RecordError(Reason.DISORDERED, f"a site is occupied by {species!r:.120}; one whole atom per site is needed")
+        raise RecordError(
+            Reason.DISORDERED, f"a site is occupied by {species!r:.120}; one whole atom per site is needed"
+        )
     return _number_of(required_symbol(species[0]))
 
 
@@ -93,6 +95,7 @@ def _frac_coords(sites: list[dict[str, Any]], matrix: list[Any]) -> Any:
 
 def _from_cartesian(cartesian: list[Any], matrix: list[Any]) -> NDArray[np.float64]:
     try:
-        return np.linalg.solve(np.array(matrix, dtype=np.float64).T, np.array(cartesian, dtype=np.float64).T).T
+        positions = np.array(cartesian, dtype=np.float64)
+        return positions @ np.linalg.inv(np.array(matrix, dtype=np.float64))
     except (TypeError, ValueError, np.linalg.LinAlgError) as error:
         raise RecordError(Reason.MALFORMED, f"sites have no usable coordinates abc or xyz: {error}") from error

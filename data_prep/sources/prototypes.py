@@ -86,7 +86,11 @@ PROTOTYPES: Final[tuple[Prototype, ...]] = (
         name="fluorite", spacegroup="Fm-3m", sites=(_ORIGIN, _QUARTER), bonds=((0, 1, sqrt(3) / 4),), charges=_DIHALIDES
     ),
     Prototype(
-        name="antifluorite", spacegroup="Fm-3m", sites=(_QUARTER, _ORIGIN), bonds=((0, 1, sqrt(3) / 4),), charges=((1, -2),)
+        name="antifluorite",
+        spacegroup="Fm-3m",
+        sites=(_QUARTER, _ORIGIN),
+        bonds=((0, 1, sqrt(3) / 4),),
+        charges=((1, -2),),
     ),
     Prototype(
         name="rutile",
@@ -172,7 +176,7 @@ def unit_cell(prototype: Prototype) -> UnitCell:
     return UnitCell(structure.lattice.matrix / _BUILD_EDGE, structure.frac_coords, np.array(roles))
 
 
-def elements_for(charge: int) -> list[str]:
+def elements_for(charge: int) -> Sequence[str]:
     """Symbols of the elements that may stand at a site of this charge."""
     if charge == 0:
         return METALS.split()

@@ -113,9 +113,3 @@ class RawFile:
             raise BrokenFileError(
                 f"cannot read {self.path} beyond byte {self.position:,}: {error}; copy or download it again"
             ) from error
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

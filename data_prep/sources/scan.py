@@ -36,7 +36,9 @@ _BOM: Final = b"\xef\xbb\xbf"
 _ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 _SPACE: Final = rb"[ \t\r\n]*"
-_LEAD: Final = re.compile(_SPACE + rb"(,?)" + _SPACE + rb"(?:(" + _STRING + rb")" + _SPACE + rb":)?" + _SPACE, re.DOTALL)
+_LEAD: Final = re.compile(
+    _SPACE + rb"(,?)" + _SPACE + rb"(?:(" + _STRING + rb")" + _SPACE + rb":)?" + _SPACE, re.DOTALL
+)
 _SCALAR: Final = re.compile(_STRING + rb"|[^\s,:{}\[\]\"]+", re.DOTALL)
 
 
@@ -142,8 +144,12 @@ class Scanner:
             position = lead.end()
             if position == end and is_end and not comma and quoted is None:
                 return scalars, ""
-            if bool(comma) != bool(self._open and container.num_values) or (quoted is None) == (container.opener == ord("{")):
-                raise self._broken(start, f"not JSON: found {self._buffer[start : min(end, start + 40)]!r} between two values")
+            if bool(comma) != bool(self._open and container.num_values) or (quoted is None) == (
+                container.opener == ord("{")
+            ):
+                raise self._broken(
+                    start, f"not JSON: found {self._buffer[start : min(end, start + 40)]!r} between two values"
+                )
             key = json.loads(quoted) if quoted else str(container.num_values)
             container.num_values += 1
             if position == end and not is_end:

@@ -12,16 +12,17 @@ from typing import Any, Final
 
 import numpy as np
 from chgnet.model import CHGNet
+from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from data_prep.filters import Rejection
 from data_prep.sources.base import ParsedFrame, RawFrame
-from data_prep.sources.prototypes import PROTOTYPES, elements_for, formula, lattice_constant, unit_cell
-from rung.config.sections import GraphConfig
+from data_prep.sources.prototypes import PROTOTYPES, UnitCell, elements_for, formula, lattice_constant, unit_cell
+from rung.config.sections import GraphConfig, SourceConfig
 from rung.data.batch import collate
 from rung.data.graph import graph_record
-from rung.data.record import RecordError, StructureRecord
-from rung.model.chgnet import Prediction, evaluate
+from rung.data.record import GraphRecord, RecordError, StructureRecord
+from rung.model.chgnet import evaluate
 from rung.model.weights import load
 
 MODEL_OF: Final = {"GGA": "0.3.0", "r2SCAN": "r2scan"}
@@ -53,23 +54,18 @@ class SurrogateParser:
     def __call__(self, frames: Sequence[RawFrame]) -> list[ParsedFrame | Rejection]:
         """Return the labelled record, or a rejection, of each structure."""
         model = _model(MODEL_OF[self.functional])
-        cutoffs = GraphConfig(atom_cutoff=model.graph_converter.atom_graph_cutoff, bond_cutoff=model.graph_converter.bond_graph_cutoff)
-        outcomes: list[ParsedFrame | Rejection | None] = []
-        records, graphs = [], []
-        for frame in frames:
-            record = self.structure(frame.position)
-            try:
-                graphs.append(graph_record(record, cutoffs))
-            except RecordError as error:
+        records = [self.structure(frame.position) for frame in frames]
+        graphs = [_graph_or_error(record, model) for record in records]
+        usable = [graph for graph in graphs if isinstance(graph, GraphRecord)]
+        labels = iter(_labels(model, usable) if usable else [])
+        outcomes: list[ParsedFrame | Rejection] = []
+        for frame, record, graph in zip(frames, records, graphs, strict=True):
+            if isinstance(graph, RecordError):
                 names = (self.source, record.material_id, record.frame_id)
-                outcomes.append(Rejection(*names, frame.position, error.reason, error.detail))
-                continue
-            outcomes.append(None)
-            records.append(record)
-        if not records:
-            return [outcome for outcome in outcomes if outcome is not None]
-        labelled = iter(_labelled(records, evaluate(model, collate(graphs))))
-        return [outcome or ParsedFrame(next(labelled), "energy") for outcome in outcomes]
+                outcomes.append(Rejection(*names, frame.position, graph.reason, graph.detail))
+            else:
+                outcomes.append(ParsedFrame(replace(record, **next(labels)), "energy"))
+        return outcomes
 
     def structure(self, number: int) -> StructureRecord:
         """Structure `number` without labels: a function of the seed and the number alone."""
@@ -78,18 +74,14 @@ class SurrogateParser:
         prototype = PROTOTYPES[rng.integers(len(PROTOTYPES))]
         charges = prototype.charges[rng.integers(len(prototype.charges))]
         symbols = _draw_elements(charges, rng)
-        cell = unit_cell(prototype)
         edge = lattice_constant(prototype, symbols, charges) * rng.uniform(*_SIZE)
-        lattice, frac_coords, roles = cell.lattice * edge, cell.frac_coords, cell.roles
-        if len(roles) <= _SMALL_CELL and rng.random() < _DOUBLED:
-            lattice = lattice * [[2.0], [1.0], [1.0]]
-            halves = frac_coords / [2.0, 1.0, 1.0]
-            frac_coords = np.concatenate([halves, halves + [0.5, 0.0, 0.0]])
-            roles = np.tile(roles, 2)
+        cell = unit_cell(prototype)
+        if len(cell.roles) <= _SMALL_CELL and rng.random() < _DOUBLED:
+            cell = _doubled(cell)
         rng = np.random.default_rng([self.seed, material, frame])
-        lattice, frac_coords = _distorted(lattice, frac_coords, rng, at_rest=frame == 0)
+        lattice, frac_coords = _distorted(edge * cell.lattice, cell.frac_coords, rng, at_rest=frame == 0)
         return StructureRecord(
-            atomic_numbers=np.array([Element(symbol).Z for symbol in symbols])[roles],
+            atomic_numbers=np.array([Element(symbol).Z for symbol in symbols])[cell.roles],
             lattice=lattice,
             frac_coords=frac_coords,
             source=self.source,
@@ -133,6 +125,14 @@ class SurrogateSource:
         """Nothing is held."""
 
 
+def open_surrogate(config: SourceConfig) -> SurrogateSource:
+    """Open the surrogate for one functional."""
+    if config.functional not in MODEL_OF:
+        raise ValueError(f"source.functional is {config.functional!r}; the surrogate has {' and '.join(MODEL_OF)}")
+    parser = SurrogateParser(config.dataset or "surrogate", config.functional, config.seed)
+    return SurrogateSource(parser, config.num_structures)
+
+
 @cache
 def _model(name: str) -> CHGNet:
     return load(name).eval()
@@ -147,9 +147,17 @@ def _draw_elements(charges: tuple[int, ...], rng: np.random.Generator) -> list[s
     return symbols
 
 
+def _doubled(cell: UnitCell) -> UnitCell:
+    """Two cells side by side along the first vector."""
+    first_half = cell.frac_coords * np.array([0.5, 1.0, 1.0])
+    second_half = first_half + np.array([0.5, 0.0, 0.0])
+    lattice = cell.lattice * np.array([[2.0], [1.0], [1.0]])
+    return UnitCell(lattice, np.concatenate([first_half, second_half]), np.tile(cell.roles, 2))
+
+
 def _distorted(
-    lattice: np.ndarray, frac_coords: np.ndarray, rng: np.random.Generator, *, at_rest: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], rng: np.random.Generator, *, at_rest: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Strain the cell (3, 3) and, unless the atoms are at rest, displace them (num_atoms, 3)."""
     strain = rng.normal(scale=_STRAIN, size=(3, 3))
     lattice = lattice @ (np.eye(3) + (strain + strain.T) / 2)
@@ -159,21 +167,27 @@ def _distorted(
     return lattice, frac_coords + displacement @ np.linalg.inv(lattice)
 
 
-def _labelled(records: Sequence[StructureRecord], prediction: Prediction) -> list[StructureRecord]:
-    """Give the records of a batch the predicted properties as labels."""
+def _graph_or_error(record: StructureRecord, model: CHGNet) -> GraphRecord | RecordError:
+    converter = model.graph_converter
+    cutoffs = GraphConfig(atom_cutoff=converter.atom_graph_cutoff, bond_cutoff=converter.bond_graph_cutoff)
+    try:
+        return graph_record(record, cutoffs)
+    except RecordError as error:
+        return error
+
+
+def _labels(model: CHGNet, graphs: Sequence[GraphRecord]) -> Iterator[dict[str, Any]]:
+    """The labels of each structure: energy of the cell in eV, forces, stress and moments in Rung's units."""
+    prediction = evaluate(model, collate(graphs))
     assert prediction.forces is not None  # noqa: S101 - all properties were asked for
     assert prediction.stress is not None  # noqa: S101
     assert prediction.magmoms is not None  # noqa: S101
-    ends = np.cumsum([record.num_atoms for record in records])[:-1]
-    forces = np.split(prediction.forces.numpy(), ends)
-    magmoms = np.split(prediction.magmoms.numpy(), ends)
-    return [
-        replace(
-            record,
-            energy=float(prediction.energy[i]) * record.num_atoms,
-            forces=forces[i],
-            stress=prediction.stress[i].numpy(),
-            magmoms=magmoms[i],
-        )
-        for i, record in enumerate(records)
-    ]
+    sizes = [graph.num_atoms for graph in graphs]
+    forces, magmoms = prediction.forces.split(sizes), prediction.magmoms.split(sizes)
+    for i, size in enumerate(sizes):
+        yield {
+            "energy": float(prediction.energy[i]) * size,
+            "forces": forces[i].numpy(),
+            "stress": prediction.stress[i].numpy(),
+            "magmoms": magmoms[i].numpy(),
+        }

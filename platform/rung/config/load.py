@@ -22,7 +22,11 @@ from rung.config.section import Section
 AnySection = TypeVar("AnySection", bound=Section)
 
 _FLOAT_TAG = "tag:yaml.org,2002:float"
-_FLOAT = re.compile(r"^[-+]?(\.\d[\d_]*|\d[\d_]*(\.[\d_]*)?)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
+_FLOAT = re.compile(
+    r"^[-+]?(\.\d[\d_]*|\d[\d_]*\.[\d_]*)([eE][-+]?\d+)?$"  # 1.5, .5e3
+    r"|^[-+]?\d[\d_]*[eE][-+]?\d+$"  # 1e-3
+    r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+)
 
 
 class ConfigError(ValueError):
@@ -148,6 +152,10 @@ def _read(path: Path) -> _Document:
         values = loader.construct_document(root) if root else {}
     except yaml.YAMLError as error:
         raise ConfigError(f"config file {path} is not YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(
+            f"config file {path} refers to itself: an alias (*) stands inside its own anchor (&)"
+        ) from error
     if not isinstance(values, dict):
         raise ConfigError(f"config file {path} holds {type(values).__name__}; it must hold sections (key: value)")
     return _Document(values, origins)

@@ -1,10 +1,10 @@
-"""A shard: some thousand records in one LMDB file, and beside it an index of what each record holds."""
+"""A shard: some thousand records in one LMDB file, written whole or not at all, and read from any process."""
 
 import errno
 import hashlib
 import os
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,28 +12,12 @@ from types import TracebackType
 from typing import Final, Self
 
 import lmdb
-import numpy as np
 
 from rung.config.sections import GraphConfig
-from rung.data.codec import encode
+from rung.data.codec import ShardError, decode, encode
 from rung.data.graph import graph_record
-from rung.data.record import StructureRecord
-
-SPLITS: Final = ("train", "validation", "test")
-"""Parts of a data set; the index stores the position in this tuple."""
-
-NUMBER_COLUMNS: Final[Mapping[str, np.dtype]] = {
-    "split": np.dtype("|u1"),
-    "labels": np.dtype("|u1"),
-    "num_atoms": np.dtype("<i4"),
-    "num_bonds": np.dtype("<i4"),
-    "num_short_bonds": np.dtype("<i4"),
-    "num_angles": np.dtype("<i4"),
-}
-"""Columns of the index that hold numbers, one row per record."""
-
-TEXT_COLUMNS: Final = ("source", "material_id", "frame_id", "functional")
-"""Columns of the index that hold names, as UTF-8 bytes."""
+from rung.data.index import SPLITS, IndexRow, index_path, write_index
+from rung.data.record import GraphRecord, StructureRecord
 
 _FIRST_MAP_SIZE: Final = 64 << 20  # bytes; doubled whenever it is full
 _BYTES_PER_COMMIT: Final = 8 << 20
@@ -41,18 +25,10 @@ _BYTES_PER_COMMIT: Final = 8 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ShardEntry:
-    """A record ready to be stored: its bytes, and its row of the index but for the split."""
+    """A record ready to be stored: its bytes, and its row of the index."""
 
     payload: bytes
-    labels: int
-    num_atoms: int
-    num_bonds: int
-    num_short_bonds: int
-    num_angles: int
-    source: str
-    material_id: str
-    frame_id: str
-    functional: str
+    row: IndexRow
 
     @classmethod
     def of(cls, record: StructureRecord, cutoffs: GraphConfig) -> Self:
@@ -62,18 +38,7 @@ class ShardEntry:
             RecordError: if the structure has no usable graph.
         """
         graph = graph_record(record, cutoffs)
-        return cls(
-            payload=encode(graph),
-            labels=int(record.labels),
-            num_atoms=record.num_atoms,
-            num_bonds=graph.num_bonds,
-            num_short_bonds=graph.num_short_bonds,
-            num_angles=graph.num_angles,
-            source=record.source,
-            material_id=record.material_id,
-            frame_id=record.frame_id,
-            functional=record.functional,
-        )
+        return cls(payload=encode(graph), row=IndexRow.of(record, graph))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +54,6 @@ class ShardInfo:
 def data_path(folder: Path, name: str) -> Path:
     """LMDB file of a shard."""
     return folder / f"{name}.lmdb"
-
-
-def index_path(folder: Path, name: str) -> Path:
-    """Index file of a shard."""
-    return folder / f"{name}.index.npz"
 
 
 def file_sha256(path: Path) -> str:
@@ -113,8 +73,8 @@ class ShardWriter:
         self._name = name
         self._partial = folder / f".{name}.lmdb.partial"
         self._partial_index = folder / f".{name}.index.npz.partial"
-        self._numbers: list[tuple[int, ...]] = []
-        self._texts: list[tuple[bytes, ...]] = []
+        self._splits: list[int] = []
+        self._rows: list[IndexRow] = []
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._num_stored = 0
@@ -124,7 +84,7 @@ class ShardWriter:
             self._env = lmdb.open(str(self._partial), subdir=False, map_size=_FIRST_MAP_SIZE, lock=False, sync=False)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._rows)
 
     def __enter__(self) -> Self:
         return self
@@ -146,9 +106,8 @@ class ShardWriter:
         """
         if not 0 <= split < len(SPLITS):
             raise ValueError(f"split is {split}; it is a position in {SPLITS}")
-        row = {"split": split, **vars(entry)}
-        self._numbers.append(tuple(row[column] for column in NUMBER_COLUMNS))
-        self._texts.append(tuple(row[column].encode() for column in TEXT_COLUMNS))
+        self._splits.append(split)
+        self._rows.append(entry.row)
         self._waiting.append(entry.payload)
         self._waiting_bytes += len(entry.payload)
         if self._waiting_bytes >= _BYTES_PER_COMMIT:
@@ -161,7 +120,7 @@ class ShardWriter:
         Raises:
             OSError: if it cannot be written, on a full disk for instance; nothing of it is left then.
         """
-        if not self._numbers:
+        if not self._rows:
             raise ValueError(f"shard {self._name} in {self._folder} would be empty: add a record first")
         with self._all_or_nothing():
             env = self._open_env()
@@ -169,7 +128,7 @@ class ShardWriter:
             env.sync(True)
             env.close()
             self._env = None
-            _write_index(self._partial_index, self._numbers, self._texts)
+            write_index(self._partial_index, self._splits, self._rows)
             info = ShardInfo(
                 name=self._name,
                 num_records=len(self),
@@ -231,25 +190,6 @@ def record_key(position: int) -> bytes:
     return position.to_bytes(8, "big")
 
 
-def _write_index(path: Path, numbers: Sequence[tuple[int, ...]], texts: Sequence[tuple[bytes, ...]]) -> None:
-    """Write the columns as an .npz file that depends on them alone: the time stamps of its members are fixed."""
-    columns = dict(zip(NUMBER_COLUMNS, zip(*numbers, strict=True), strict=True))
-    arrays = {name: np.array(values, dtype=NUMBER_COLUMNS[name]) for name, values in columns.items()}
-    arrays |= {
-        name: np.array(values, dtype=np.bytes_)
-        for name, values in zip(TEXT_COLUMNS, zip(*texts, strict=True), strict=True)
-    }
-    with path.open("wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in arrays.items():
-                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                member.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(member, "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _sync_folder(folder: Path) -> None:
     """Bring the names of a folder's files to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -257,3 +197,80 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Reads records of one shard.
+
+    It holds a path only: it can be pickled, and be used before and after a fork.
+
+    Attributes:
+        path: the LMDB file, absolute.
+        first_id: id in the data set of the shard's first record.
+    """
+
+    path: Path
+    first_id: int
+
+    def read(self, positions: Sequence[int]) -> list[GraphRecord]:
+        """Read several records, given by their positions in the shard, in one transaction.
+
+        Raises:
+            ShardError: if one is missing or damaged; the message names it.
+        """
+        try:
+            with _environment(self.path).begin() as transaction:
+                payloads = [transaction.get(record_key(position)) for position in positions]
+        except (OSError, lmdb.Error) as error:
+            raise ShardError(f"{self.path} cannot be read ({error}): prepare the data set again") from error
+        return [self._decode(payload, position) for payload, position in zip(payloads, positions, strict=True)]
+
+    def _decode(self, payload: bytes | None, position: int) -> GraphRecord:
+        if payload is None:
+            raise ShardError(f"{self.path} has no record number {position}: prepare the data set again")
+        try:
+            return decode(payload, self.first_id + position)
+        except ShardError as error:
+            raise ShardError(
+                f"record {self.first_id + position} (number {position} of {self.path}): {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Opened:
+    env: lmdb.Environment
+    file: tuple[int, int, int]  # device, inode, time of modification
+
+
+# LMDB opens a file once per process at most, so all readers of a process share its environment.
+_opened: dict[str, _Opened] = {}
+_lock = threading.Lock()
+
+
+def _environment(path: Path) -> lmdb.Environment:
+    """Open a shard for reading, or return it where it is open; a file that was replaced is opened anew."""
+    name = str(path)
+    status = path.stat()
+    file = (status.st_dev, status.st_ino, status.st_mtime_ns)
+    with _lock:
+        opened = _opened.get(name)
+        if opened is not None and opened.file == file:
+            return opened.env
+        if opened is not None:
+            opened.env.close()
+        env = lmdb.open(name, subdir=False, readonly=True, lock=False, readahead=False, create=False)
+        _opened[name] = _Opened(env, file)
+        return env
+
+
+def _forget_inherited() -> None:
+    """Start a forked process with nothing open: LMDB's environments are the parent's and must not be used here."""
+    global _lock  # noqa: PLW0603 - another thread may have held it at the fork
+    _lock = threading.Lock()
+    for opened in _opened.values():
+        opened.env.close()
+    _opened.clear()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)

@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- as everyone who uses torch writes it
 from chgnet.model import CHGNet
 from chgnet.model.functions import MLP, GatedMLP
+from chgnet.model.layers import AtomConv
 from torch import Tensor, nn
 
 from rung.data.batch import GraphBatch
-from rung.model.gate import gate
+from rung.model.gate import Parameters
 from rung.model.geometry import bond_vectors, expand, forces_from, stress_from
+from rung.model.message import Routes, pass_messages
 from rung.model.support import require_supported
 
 
@@ -99,44 +101,36 @@ def unused_parameters(model: CHGNet) -> list[str]:
 
 @dataclass(frozen=True)
 class _Topology:
-    """Who passes messages to whom, as row numbers; derived once per evaluation, without gradients.
+    """Who passes messages to whom; derived once per evaluation, without gradients.
 
     Attributes:
-        num_atoms: atoms of the batch.
-        num_short_bonds: undirected bonds that form angles; they come first.
-        centre: (2 * num_bonds,) atom that receives over each directed edge; first every bond forward, then every
-            bond backward.
-        neighbour: (2 * num_bonds,) atom that sends.
-        spokes: (2 * num_short_bonds,) centre atom of each directed short bond, forward then backward.
-        spoke_i: (num_angles,) the directed short bond that is the angle's first side.
-        bond_i: (num_angles,) its undirected bond.
-        bond_j: (num_angles,) undirected bond of the second side.
+        forward: from the second atom of each bond to the first.
+        backward: from the first atom of each bond to the second.
+        spokes: (2 * num_short_bonds,) centre atom of each directed short bond, all forward, then all backward.
+        to_bonds: from each angle to its first bond, weighted by its second.
+        to_angles: to each angle itself.
     """
 
-    num_atoms: int
-    num_short_bonds: int
-    centre: Tensor
-    neighbour: Tensor
+    forward: Routes
+    backward: Routes
     spokes: Tensor
-    spoke_i: Tensor
-    bond_i: Tensor
-    bond_j: Tensor
+    to_bonds: Routes
+    to_angles: Routes
 
 
 def _topology(batch: GraphBatch) -> _Topology:
     first, second = batch.bond_atoms
-    short = batch.num_short_bonds
+    num_atoms, num_bonds, num_angles = len(batch.atomic_numbers), batch.num_bonds, batch.num_angles
+    short, bond_i, bond_j = batch.num_short_bonds, batch.angle_bond_i, batch.angle_bond_j
     # A bond of an atom with its own image is forward by this rule in both senses, and rightly: both have one centre.
-    backward = batch.angle_centre != first[batch.angle_bond_i]
+    spoke_i = bond_i + short * (batch.angle_centre != first[bond_i])
+    sides = (spoke_i, bond_j, None)
     return _Topology(
-        num_atoms=len(batch.atomic_numbers),
-        num_short_bonds=short,
-        centre=batch.bond_atoms.reshape(-1),
-        neighbour=torch.cat((second, first)),
+        forward=Routes((first, second, None), None, first, num_bonds, num_atoms),
+        backward=Routes((second, first, None), None, second, num_bonds, num_atoms),
         spokes=torch.cat((first[:short], second[:short])),
-        spoke_i=batch.angle_bond_i + short * backward,
-        bond_i=batch.angle_bond_i,
-        bond_j=batch.angle_bond_j,
+        to_bonds=Routes(sides, bond_j, bond_i, num_angles, short),
+        to_angles=Routes(sides, None, None, num_angles, num_angles),
     )
 
 
@@ -145,24 +139,25 @@ def _network(model: CHGNet, batch: GraphBatch, vectors: Tensor, *, magmoms: bool
     bases = expand(model, batch, vectors)
     topology = _topology(batch)
     atoms = model.atom_embedding(batch.atomic_numbers - 1)
-    short_bonds = model.bond_embedding(bases.atom_graph[: topology.num_short_bonds])
+    short_bonds = model.bond_embedding(bases.atom_graph[: batch.num_short_bonds])
     changes: Tensor | None = None  # of the short bonds, since their embedding
     angles = model.angle_embedding(bases.angles)
     weights = model.bond_weights_ag(bases.atom_graph)
     short_weights = model.bond_weights_bg(bases.bond_graph)
-    weights_j = short_weights.index_select(0, topology.bond_j)
 
     for depth, bond_conv in enumerate(model.bond_conv_layers):
         edges = _edge_terms(model, depth, bases.atom_graph, changes)
         atoms = atoms + _atom_conv(model.atom_conv_layers[depth], topology, atoms, edges, weights)
-        messages = _angle_messages(bond_conv.twoBody_bond, topology, atoms, short_bonds, angles) * weights_j
-        sums = torch.zeros_like(short_bonds).index_add(0, topology.bond_i, messages) * short_weights
+        block = bond_conv.twoBody_bond
+        terms = _angle_terms(block, topology, atoms, short_bonds, angles)
+        sums = pass_messages(topology.to_bonds, terms, short_weights, _after_first_layer(block)) * short_weights
         change = bond_conv.mlp_out(sums)
         changes = change if changes is None else changes + change
         short_bonds = short_bonds + change
         if depth + 1 < len(model.bond_conv_layers):
             block = model.angle_layers[depth].twoBody_bond
-            angles = angles + _angle_messages(block, topology, atoms, short_bonds, angles)
+            terms = _angle_terms(block, topology, atoms, short_bonds, angles)
+            angles = angles + pass_messages(topology.to_angles, terms, None, _after_first_layer(block))
 
     moments = model.site_wise(atoms)[:, 0].abs() if magmoms else None
     edges = _edge_terms(model, -1, bases.atom_graph, changes)
@@ -187,29 +182,26 @@ def _edge_terms(model: CHGNet, depth: int, basis: Tensor, changes: Tensor | None
     return torch.cat((terms[:short] + F.linear(changes, weight), terms[short:]))
 
 
-def _atom_conv(layer: nn.Module, topology: _Topology, atoms: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
+def _atom_conv(layer: AtomConv, topology: _Topology, atoms: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
     """Change of the atoms' features (Deng et al. 2023, eq. 3): (num_atoms, feature_dim)."""
     block = layer.twoBody_atom
     width = atoms.shape[1]
     weight, _ = _first_layer(block)
-    centres = F.linear(atoms, weight[:, :width])
-    neighbours = F.linear(atoms, weight[:, -width:])
-    hidden = centres.index_select(0, topology.centre) + neighbours.index_select(0, topology.neighbour)
-    hidden = hidden.unflatten(0, (2, -1)) + edges
-    messages = _finish(block, hidden) * weights
-    return layer.mlp_out(torch.zeros_like(atoms).index_add(0, topology.centre, messages.flatten(0, 1)))
+    terms = (F.linear(atoms, weight[:, :width]), F.linear(atoms, weight[:, -width:]), edges)
+    rest = _after_first_layer(block)
+    sums = sum(pass_messages(routes, terms, weights, rest) for routes in (topology.forward, topology.backward))
+    return layer.mlp_out(sums)
 
 
-def _angle_messages(block: GatedMLP, topology: _Topology, atoms: Tensor, bonds: Tensor, angles: Tensor) -> Tensor:
-    """Gated perceptron of [bond i | bond j | angle | centre atom] (eq. 4 and 5): (num_angles, feature_dim)."""
+def _angle_terms(
+    block: GatedMLP, topology: _Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
+) -> tuple[Tensor, ...]:
+    """Parts of the first layer of [bond i | bond j | angle | centre atom] (eq. 4 and 5), each (..., 2 * hidden_dim)."""
     weight, bias = _first_layer(block)
     blocks = weight.split((bonds.shape[1], bonds.shape[1], angles.shape[1], atoms.shape[1]), dim=1)
     # The centre belongs to the directed bond i, of which there are fewer than angles.
     spokes = F.linear(bonds, blocks[0]).repeat(2, 1) + F.linear(atoms, blocks[3]).index_select(0, topology.spokes)
-    partners = F.linear(bonds, blocks[1])
-    hidden = F.linear(angles, blocks[2], bias)
-    hidden = hidden + spokes.index_select(0, topology.spoke_i) + partners.index_select(0, topology.bond_j)
-    return _finish(block, hidden)
+    return spokes, F.linear(bonds, blocks[1]), F.linear(angles, blocks[2], bias)
 
 
 def _linears(perceptron: MLP) -> list[nn.Linear]:
@@ -222,12 +214,14 @@ def _first_layer(block: GatedMLP) -> tuple[Tensor, Tensor]:
     return torch.cat((core.weight, opening.weight)), torch.cat((core.bias, opening.bias))
 
 
-def _finish(block: GatedMLP, hidden: Tensor) -> Tensor:
-    """What follows a gated perceptron's first layer: (..., 2 * hidden_dim) to (..., feature_dim)."""
-    core, opening = hidden.chunk(2, dim=-1)
-    for core_layer, gate_layer in zip(_linears(block.mlp_core)[1:], _linears(block.mlp_gate)[1:], strict=True):
-        core, opening = core_layer(F.silu(core)), gate_layer(F.silu(opening))
-    return gate(block, core, opening)
+def _after_first_layer(block: GatedMLP) -> Parameters:
+    """What follows a gated perceptron's first layer, core and gate stacked."""
+    norms, layers = (block.bn1, block.bn2), (_linears(block.mlp_core)[1:], _linears(block.mlp_gate)[1:])
+    scale, shift = torch.stack([norm.weight for norm in norms]), torch.stack([norm.bias for norm in norms])
+    if not layers[0]:
+        return Parameters(scale, shift)
+    weight = torch.stack([layer[0].weight.T for layer in layers])
+    return Parameters(scale, shift, weight, torch.stack([layer[0].bias for layer in layers]))
 
 
 def _reference_energies(model: CHGNet, batch: GraphBatch) -> Tensor:

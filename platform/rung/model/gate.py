@@ -1,25 +1,251 @@
-"""The gated perceptron's elementwise part, where most of a training step is spent.
+"""The arithmetic of one gated perceptron, with its first and second derivatives written out.
 
-CHGNet's every message is `silu(norm(core)) * sigmoid(norm(gate))` (Deng et al. 2023, eq. 5, the function phi), applied
-to each directed bond and each angle, and differentiated twice because forces are derivatives. It has one entrance,
-`gate`, so that a faster kernel replaces nothing else.
+From hidden values h of core and gate to the message of an edge or an angle (Deng et al. 2023, eq. 5):
+
+    x = silu(h);  y = W x + b;  n = layer_norm(y);  message = w * silu(n_core) * sigmoid(n_gate)
+
+where a perceptron without hidden layer has y = h, and w weights the message by the length of its bond. Forces are
+derivatives, so training differentiates twice. Automatic differentiation keeps some forty arrays per message for that;
+the formulas here keep none, and each quantity is computed once.
+
+Everything is row by row: row r of each result depends on row r of the inputs alone, apart from the gradients of the
+parameters, which are sums over rows. Core and gate are the two planes of (2, rows, width) tensors.
 """
 
+from dataclasses import dataclass
+
 import torch
-import torch.nn.functional as F  # noqa: N812 -- as everyone who uses torch writes it
-from chgnet.model.functions import GatedMLP
 from torch import Tensor
 
+_EPSILON = 1e-5
+"""Of upstream's layer normalisations, which are torch's default."""
 
-def gate(block: GatedMLP, core: Tensor, opening: Tensor) -> Tensor:
-    """Normalise both halves, then let the second open or close the first.
+
+@dataclass(frozen=True)
+class Parameters:
+    """Of one gated perceptron, core first and gate second.
+
+    Attributes:
+        scale: (2, feature_dim) of the layer normalisations.
+        shift: (2, feature_dim)
+        weight: (2, hidden_dim, feature_dim) of the second linear layer, input first; None if there is none.
+        bias: (2, feature_dim), or None.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+
+class _Rows:
+    """Intermediate values of some rows, shared by the message and its derivatives."""
+
+    def __init__(self, hidden: Tensor, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.hidden = hidden.unflatten(1, (2, -1)).transpose(0, 1)
+        if parameters.weight is None or parameters.bias is None:
+            self.outputs = self.hidden.contiguous()
+        else:
+            self.opening = torch.sigmoid(self.hidden)
+            self.inputs = self.hidden * self.opening
+            self.outputs = torch.baddbmm(parameters.bias[:, None], self.inputs, parameters.weight)
+        width = self.outputs.shape[2:]
+        self.normal, self.mean, self.inverse = torch.native_layer_norm(self.outputs, width, None, None, _EPSILON)
+        core, gate = torch.addcmul(parameters.shift[:, None], self.normal, parameters.scale[:, None])
+        self.sigmoid = torch.sigmoid(core)
+        self.core = core.mul_(self.sigmoid)
+        self.gate = gate.sigmoid_()
+
+    def message(self) -> Tensor:
+        return self.core * self.gate
+
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        """Derivatives of silu at the core and of sigmoid at the gate."""
+        return _silu_slope(self.core, self.sigmoid), _sigmoid_slope(self.gate)
+
+    def through_norm(self, gradient: Tensor) -> Tensor:
+        """Product with the derivative of the normalisation, which is a symmetric matrix."""
+        result, _, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient, self.outputs, self.outputs.shape[2:], self.mean, self.inverse, None, None, [True, False, False]
+        )
+        return result
+
+    def input_slope(self) -> Tensor:
+        """Derivative of the hidden layer's silu."""
+        return _silu_slope(self.inputs, self.opening)
+
+
+def message(hidden: Tensor, weight: Tensor | None, parameters: Parameters) -> Tensor:
+    """Messages of some rows.
 
     Args:
-        block: holder of the two layer normalisations.
-        core: (..., feature_dim) what the message says.
-        opening: (..., feature_dim) how much of it passes.
+        hidden: (rows, 2 * hidden_dim) sums that enter the perceptron, core and gate side by side.
+        weight: (rows, feature_dim) weights of the messages, or None.
+        parameters: of the perceptron.
 
     Returns:
-        (..., feature_dim)
+        (rows, feature_dim)
     """
-    return F.silu(block.bn1(core)) * torch.sigmoid(block.bn2(opening))
+    result = _Rows(hidden, parameters).message()
+    return result if weight is None else result.mul_(weight)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """By everything that a message is made of; None where not asked for or not there."""
+
+    hidden: Tensor
+    weight: Tensor | None
+    parameters: Parameters | None
+
+
+def message_gradient(
+    hidden: Tensor, weight: Tensor | None, parameters: Parameters, gradient: Tensor, *, with_parameters: bool
+) -> Gradients:
+    """First derivative: from the gradient by the messages to that by their inputs.
+
+    Args:
+        hidden: as for `message`.
+        weight: as for `message`.
+        parameters: as for `message`.
+        gradient: (rows, feature_dim) gradient by the messages.
+        with_parameters: whether the parameters' gradients are wanted.
+    """
+    rows = _Rows(hidden, parameters)
+    core_slope, gate_slope = rows.slopes()
+    weighted = gradient if weight is None else gradient * weight
+    by_normal = torch.stack((core_slope.mul_(rows.gate), gate_slope.mul_(rows.core))).mul_(weighted)
+    by_outputs = rows.through_norm(by_normal * parameters.scale[:, None])
+    return Gradients(
+        hidden=_by_hidden(rows, by_outputs),
+        weight=None if weight is None else rows.message().mul_(gradient),
+        parameters=_by_parameters(rows, by_normal, by_outputs) if with_parameters else None,
+    )
+
+
+def _by_hidden(rows: _Rows, by_outputs: Tensor) -> Tensor:
+    weight = rows.parameters.weight
+    if weight is None:
+        return _side_by_side(by_outputs)
+    return _side_by_side(torch.bmm(by_outputs, weight.transpose(1, 2)) * rows.input_slope())
+
+
+def _by_parameters(rows: _Rows, by_normal: Tensor, by_outputs: Tensor) -> Parameters:
+    scale, shift = (by_normal * rows.normal).sum(dim=1), by_normal.sum(dim=1)
+    if rows.parameters.weight is None:
+        return Parameters(scale, shift)
+    return Parameters(scale, shift, torch.bmm(rows.inputs.transpose(1, 2), by_outputs), by_outputs.sum(dim=1))
+
+
+@dataclass(frozen=True)
+class SecondGradients:
+    """Of <gradient by inputs, directions>, by everything that it is made of."""
+
+    gradient: Tensor
+    hidden: Tensor
+    weight: Tensor | None
+    parameters: Parameters
+
+
+def message_second_gradient(
+    hidden: Tensor,
+    weight: Tensor | None,
+    parameters: Parameters,
+    gradient: Tensor,
+    directions: tuple[Tensor, Tensor | None],
+) -> SecondGradients:
+    """Second derivative: what a loss of the first derivative passes back.
+
+    The first derivative contracted with directions (u, v) is the contraction of `gradient` with the change m' of the
+    messages when hidden values move along u and weights along v. This function differentiates <gradient, m'>: a dot
+    marks a change along the directions.
+
+    Args:
+        hidden: as for `message`.
+        weight: as for `message`.
+        parameters: as for `message`.
+        gradient: (rows, feature_dim) the gradient that `message_gradient` was given.
+        directions: gradients by its results `hidden` and `weight`.
+    """
+    rows = _Rows(hidden, parameters)
+    scale = parameters.scale[:, None]
+    along_hidden, along_weight = directions
+    along_hidden = along_hidden.unflatten(1, (2, -1)).transpose(0, 1)
+    if parameters.weight is None:
+        outputs_dot = along_hidden.contiguous()
+    else:
+        input_slope = rows.input_slope()
+        inputs_dot = along_hidden * input_slope
+        outputs_dot = torch.bmm(inputs_dot, parameters.weight)
+    normal_dot = rows.through_norm(outputs_dot)
+    core_dot, gate_dot = normal_dot * scale
+
+    core, gate, sigmoid = rows.core, rows.gate, rows.sigmoid
+    core_slope, gate_slope = rows.slopes()
+    core_curve = _silu_curvature(core, sigmoid, core_slope)
+    gate_curve = gate_slope * torch.add(1, gate, alpha=-2)
+    by_core, by_gate = core_slope * gate, core * gate_slope  # slopes of the message
+    both = core_slope * gate_slope
+    change = (by_core * core_dot).addcmul_(by_gate, gate_dot)
+    curve_core = core_curve.mul_(gate).mul_(core_dot).addcmul_(both, gate_dot)
+    curve_gate = gate_curve.mul_(core).mul_(gate_dot).addcmul_(both, core_dot)
+    weighted = gradient
+    by_weight = None
+    if weight is not None:
+        weighted = gradient * weight
+        by_weight = gradient * change
+        change = change * weight
+    by_normal = torch.stack((curve_core, curve_gate)).mul_(weighted)
+    if along_weight is not None:
+        change = torch.addcmul(change, core * gate, along_weight)
+        turned = gradient * along_weight
+        by_normal[0].addcmul_(by_core, turned)
+        by_normal[1].addcmul_(by_gate, turned)
+    by_normal_dot = torch.stack((by_core, by_gate)).mul_(weighted)
+
+    # The normalisation itself bends: its slope depends on the mean and spread of the outputs.
+    scaled = by_normal_dot * scale
+    normal, inverse = rows.normal, rows.inverse
+    slant = (outputs_dot * normal).mean(dim=2, keepdim=True)
+    pull = (scaled * normal).mean(dim=2, keepdim=True)
+    spread = (scaled * normal_dot).mean(dim=2, keepdim=True)
+    bent = (
+        (by_normal * scale).addcmul_(inverse * slant, scaled, value=-1).addcmul_(inverse * pull, outputs_dot, value=-1)
+    )
+    by_outputs = rows.through_norm(bent).addcmul_(inverse * spread, normal, value=-1)
+    by_outputs_dot = rows.through_norm(scaled)
+
+    sums = Parameters(
+        scale=(by_normal * normal).addcmul_(by_normal_dot, normal_dot).sum(dim=1), shift=by_normal.sum(dim=1)
+    )
+    if parameters.weight is None:
+        return SecondGradients(change, _side_by_side(by_outputs), by_weight, sums)
+    back = parameters.weight.transpose(1, 2)
+    input_curve = _silu_curvature(rows.inputs, rows.opening, input_slope)
+    by_hidden = torch.bmm(by_outputs, back) * input_slope
+    by_hidden += torch.bmm(by_outputs_dot, back).mul_(along_hidden).mul_(input_curve)
+    by_matrix = torch.bmm(rows.inputs.transpose(1, 2), by_outputs)
+    by_matrix += torch.bmm(inputs_dot.transpose(1, 2), by_outputs_dot)
+    sums = Parameters(sums.scale, sums.shift, by_matrix, by_outputs.sum(dim=1))
+    return SecondGradients(change, _side_by_side(by_hidden), by_weight, sums)
+
+
+def _side_by_side(planes: Tensor) -> Tensor:
+    """(2, rows, width) to (rows, 2 * width)."""
+    return planes.transpose(0, 1).flatten(1)
+
+
+def _sigmoid_slope(sigmoid: Tensor) -> Tensor:
+    return torch.addcmul(sigmoid, sigmoid, sigmoid, value=-1)
+
+
+def _silu_slope(silu: Tensor, sigmoid: Tensor) -> Tensor:
+    # d(z s) = s + z s (1 - s)
+    return torch.addcmul(silu, sigmoid, torch.sub(1, silu))
+
+
+def _silu_curvature(silu: Tensor, sigmoid: Tensor, slope: Tensor) -> Tensor:
+    # d(s + z s (1 - s)) = s (1 - s) (1 - z s) + slope (1 - s)
+    rest = torch.sub(1, sigmoid)
+    return rest * torch.addcmul(slope, sigmoid, torch.sub(1, silu))

@@ -59,8 +59,8 @@ def connected(launcher: LauncherConfig) -> Iterator[Cluster]:
     address = launcher.address or os.environ.get("RAY_ADDRESS") or _NEW_CLUSTER
     if address.startswith("ray://"):
         raise ValueError(
-            f"the Ray address {address!r} is a Ray Client's, whose driver runs outside the cluster and cannot follow the"
-            " run: submit the job with `ray job submit`, or give launcher.address as host:port on a node of the cluster"
+            f"the Ray address {address!r} is a Ray Client's, whose driver runs outside the cluster and cannot follow"
+            " the run: use `ray job submit`, or give launcher.address as host:port on a node of the cluster"
         )
     try:
         if address == _NEW_CLUSTER:

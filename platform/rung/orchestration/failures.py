@@ -1,21 +1,14 @@
-"""Which errors of a worker end a run at once, and how any error of a run reaches the user as one message."""
+"""Which errors of a worker end a run at once, and how any error of a run reaches the user as one message.
+
+Ray Train's controller imports this module, so it must stay light: no torch, no chgnet.
+"""
 
 import logging
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from ray.train import ControllerError, TrainingFailedError, UserCallback, WorkerGroupError
 
-from rung.training.step import NonFiniteError
-
 logger = logging.getLogger(__name__)
-
-_REPEATABLE = (ValueError, NonFiniteError, TypeError, LookupError, AttributeError, ImportError, AssertionError)
-"""Errors that the same config and data raise again: a restart of the workers would only delay the message."""
-
-_FOR_THE_USER = (ValueError, NonFiniteError)
-"""Errors whose message says what to change; the others are our own mistakes and need a traceback."""
 
 
 class FatalTrainingError(Exception):
@@ -36,17 +29,6 @@ def _rebuild(message: str, for_the_user: bool) -> FatalTrainingError:
 
 class LaunchError(RuntimeError):
     """A run that Ray could not start or carry on; the message says why and what to do."""
-
-
-@contextmanager
-def marking_fatal_errors(rank: int) -> Iterator[None]:
-    """In a worker: turn errors that would come again into fatal ones."""
-    try:
-        yield
-    except _FOR_THE_USER as error:
-        raise FatalTrainingError(str(error), for_the_user=True) from error
-    except _REPEATABLE as error:
-        raise FatalTrainingError(f"rank {rank} failed:\n{traceback.format_exc()}", for_the_user=False) from error
 
 
 class FailureGuard(UserCallback):

@@ -1,14 +1,141 @@
-"""One MLflow run per training run, found again by every start. Speaks through a client: no global state, no environment."""
+"""One MLflow run per training run, found again by every start of it.
+
+Speaks through a client alone: the fluent API keeps global state and writes it to the environment, which Ray's workers
+inherit.
+"""
 
 import json
 import logging
-import os
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlparse
 
-import mlflow
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from rung.training.run import RunFolder
+from rung.training.sinks import RunDescription
+
+RUN_ID_NAME = "mlflow_run_id"
+"""File in the run's folder; whoever deletes the folder to start afresh gets a fresh MLflow run too."""
+
+MAX_METRICS = 1000
+"""Metrics that MLflow takes in one call."""
+
+_MAX_PARAMS = 100
+
+
+class TrackedRun:
+    """A run in MLflow's books, open for metrics."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client = client
+        self.run_id = run_id
+        run = client.get_run(run_id)
+        self._status = run.info.status
+        self._last_steps = {name: _last_step(client, run_id, name) for name in run.data.metrics}
+
+    @classmethod
+    def open(cls, description: RunDescription, uri: str) -> Self:
+        """Find the MLflow run of a training run, or create it with its parameters, tags and manifest."""
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        client = MlflowClient(tracking_uri=uri)
+        folder = RunFolder(description.folder)
+        experiment_id = _experiment(client, description, uri)
+        known = folder.path / RUN_ID_NAME
+        if known.exists() and _is_alive(client, known.read_text()):
+            return cls(client, known.read_text())
+        run = client.create_run(experiment_id, run_name=description.config.run.name, tags=_tags(description))
+        run_id = run.info.run_id
+        params = [Param(name, value) for name, value in parameters(description).items()]
+        for first in range(0, len(params), _MAX_PARAMS):
+            client.log_batch(run_id, params=params[first : first + _MAX_PARAMS])
+        client.log_dict(run_id, dict(description.manifest), "manifest.json")
+        folder.write(RUN_ID_NAME, run_id)
+        return cls(client, run_id)
+
+    def log(self, metrics: Sequence[Metric]) -> None:
+        """Write metrics, leaving out steps that MLflow has: a resumed run does some steps a second time."""
+        new = [metric for metric in metrics if metric.step > self._last_steps.get(metric.key, -1)]
+        if not new:
+            return
+        if self._status != "RUNNING":
+            self._set_status("RUNNING")
+        for first in range(0, len(new), MAX_METRICS):
+            batch = new[first : first + MAX_METRICS]
+            self._client.log_batch(self.run_id, metrics=batch)
+            for metric in batch:
+                self._last_steps[metric.key] = max(metric.step, self._last_steps.get(metric.key, -1))
+
+    def finish(self, artifacts: Sequence[Path]) -> None:
+        """Upload the artifacts and mark the run as finished, unless it is."""
+        if self._status == "FINISHED":
+            return
+        for path in artifacts:
+            self._client.log_artifact(self.run_id, str(path))
+        self._set_status("FINISHED")
+
+    def abort(self) -> None:
+        """Mark the run as failed; the next start opens it again."""
+        if self._status == "RUNNING":
+            self._set_status("FAILED")
+
+    def _set_status(self, status: str) -> None:
+        if status == "RUNNING":
+            self._client.update_run(self.run_id, status=status)
+        else:
+            self._client.set_terminated(self.run_id, status)
+        self._status = status
+
+
+def parameters(description: RunDescription) -> dict[str, str]:
+    """The config as dotted keys, and the model's size, as MLflow's text values."""
+    flat = dict(_flatten(description.config.model_dump(mode="json"), ""))
+    return {**flat, "num_parameters": str(description.num_parameters)}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat += _flatten(value, f"{prefix}{key}.")
+        else:
+            flat.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)))
+    return flat
+
+
+def _tags(description: RunDescription) -> dict[str, str]:
+    versions = {f"rung.version.{name}": version for name, version in description.versions.items()}
+    return {"rung.run": str(description.folder), "rung.manifest_hash": description.manifest_hash, **versions}
+
+
+def _experiment(client: MlflowClient, description: RunDescription, uri: str) -> str:
+    """Id of the experiment; a database without a server keeps its artifacts beside the runs."""
+    name = description.config.tracking.experiment
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    folder = description.folder.parent / "mlartifacts" / name
+    try:
+        return client.create_experiment(name, artifact_location=None if uri.startswith("http") else folder.as_uri())
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)
+        if found is None or error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+        return found.experiment_id  # another run was quicker
+
+
+def _is_alive(client: MlflowClient, run_id: str) -> bool:
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return False
+        raise
+
+
+def _last_step(client: MlflowClient, run_id: str, name: str) -> int:
+    return max(metric.step for metric in client.get_metric_history(run_id, name))

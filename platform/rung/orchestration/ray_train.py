@@ -4,8 +4,10 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.orchestration.cluster import connected
-from rung.orchestration.failures import FailureGuard, as_user_error, marking_fatal_errors
+from rung.orchestration.failures import FailureGuard, FatalTrainingError, LaunchError, as_user_error
 from rung.orchestration.ray_context import RayContext
 from rung.orchestration.resources import Demand, shortage
 from rung.orchestration.watch import DescriptionSink, run_watched
-from rung.training.context import COLLECTIVE_TIMEOUT
+from rung.training.context import COLLECTIVE_TIMEOUT, TrainContext
 from rung.training.run import RunFolder, TrainSummary
 from rung.training.sinks import MetricSink
+from rung.training.step import NonFiniteError
 from rung.training.trainer import train
 
 _ENVIRONMENT = {
@@ -31,8 +34,15 @@ _ENVIRONMENT = {
 """Ray Train reads these from the environment; what is set there already is kept."""
 
 
+Loop = Callable[[TrainConfig, TrainContext, Sequence[MetricSink]], TrainSummary]
+Worker = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
 def run_on_ray(
-    config: TrainConfig, sinks: Sequence[MetricSink] = (), callbacks: Sequence[UserCallback] = ()
+    config: TrainConfig,
+    sinks: Sequence[MetricSink] = (),
+    callbacks: Sequence[UserCallback] = (),
+    loop: Loop = train,
 ) -> TrainSummary:
     """Train the run of the config on a Ray cluster, and wait for it.
 
@@ -40,6 +50,7 @@ def run_on_ray(
         config: the run, with absolute paths (`rung.orchestration.paths`).
         sinks: receivers of metrics in this process.
         callbacks: more callbacks for Ray Train's controller.
+        loop: what every rank runs.
 
     Raises:
         ValueError: config or data are at fault, or the cluster can never hold the ranks.
@@ -47,7 +58,7 @@ def run_on_ray(
     """
     with connected(config.launcher) as cluster, _marked(RunFolder.of(config)) as mark:
         demand = cluster.demand(config.launcher)
-        trainer = _trainer(config, demand, mark, callbacks)
+        trainer = _trainer(config, demand, callbacks, partial(train_in_worker, loop, mark))
         with _environment(config.launcher), _own_interrupts():
             try:
                 return run_watched(lambda: _fit(trainer), config, sinks)
@@ -55,11 +66,16 @@ def run_on_ray(
                 raise as_user_error(error, shortage(demand, cluster.nodes())) from None
 
 
-def _trainer(config: TrainConfig, demand: Demand, mark: str, callbacks: Sequence[UserCallback]) -> TorchTrainer:
+def _trainer(
+    config: TrainConfig,
+    demand: Demand,
+    callbacks: Sequence[UserCallback],
+    worker: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> TorchTrainer:
     launcher = config.launcher
     return TorchTrainer(
-        train_in_worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "mark": mark},
+        worker,
+        train_loop_config=config.model_dump(mode="json"),
         torch_config=TorchConfig(backend=demand.backend, timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
         scaling_config=ScalingConfig(
             num_workers=demand.num_workers, use_gpu=demand.gpus > 0, resources_per_worker=demand.per_worker()
@@ -76,13 +92,37 @@ def _trainer(config: TrainConfig, demand: Demand, mark: str, callbacks: Sequence
     )
 
 
-def train_in_worker(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What every Ray Train worker runs; returns the summary as plain values."""
+def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What every Ray Train worker runs.
+
+    Args:
+        loop: the training loop.
+        mark: name of the file that the starting process left in the run's folder.
+        values: the config as plain values.
+
+    Returns:
+        The run's summary as plain values.
+    """
     context = RayContext()
-    with marking_fatal_errors(context.rank):
-        config = TrainConfig.model_validate(settings["config"])
-        check_storage_is_shared(RunFolder.of(config).path / settings["mark"], context.rank)
-        return train(config, context, [DescriptionSink()]).to_dict()
+    with _marking_fatal_errors(context.rank):
+        config = TrainConfig.model_validate(values)
+        check_storage_is_shared(RunFolder.of(config).path / mark, context.rank)
+        return loop(config, context, [DescriptionSink()]).to_dict()
+
+
+@contextmanager
+def _marking_fatal_errors(rank: int) -> Iterator[None]:
+    """Turn errors that would come again after a restart into fatal ones."""
+    try:
+        yield
+    except (ValueError, NonFiniteError) as error:  # their messages say what to change
+        raise FatalTrainingError(str(error), for_the_user=True) from error
+    except _MISTAKES as error:
+        raise FatalTrainingError(f"rank {rank} failed:\n{traceback.format_exc()}", for_the_user=False) from error
+
+
+_MISTAKES = (TypeError, LookupError, AttributeError, ImportError, AssertionError)
+"""Errors of the code, not of the machines: they need a traceback, not a restart."""
 
 
 def check_storage_is_shared(mark: Path, rank: int) -> None:
@@ -109,7 +149,10 @@ def _marked(folder: RunFolder) -> Iterator[str]:
 
 
 def _fit(trainer: TorchTrainer) -> TrainSummary:
-    return TrainSummary(**trainer.fit().return_value)
+    values = trainer.fit().return_value
+    if not isinstance(values, dict):
+        raise LaunchError(f"Ray Train ended without the run's summary (found {values!r})")
+    return TrainSummary(**values)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""Data-parallel training in three collectives: sum, broadcast and gather.
+"""Data-parallel training in three collectives: sum, barrier and gather.
 
-Rung does not use torch's DistributedDataParallel: its hooks fire once per parameter and backward pass, while a step here
-may hold any number of micro-batches per rank and differentiates twice (forces are gradients). Instead all gradients live
-in one flat buffer which is summed over ranks once per step. CHGNet's 0.4 M parameters are 1.6 MB, so there is nothing to
-overlap, and ranks may hold different numbers of micro-batches without any risk of a hang.
+Rung does not use torch's DistributedDataParallel: its hooks fire once per parameter and backward pass, while a step
+here may hold any number of micro-batches per rank and differentiates twice (forces are gradients). Instead all
+gradients live in one flat buffer which is summed over ranks once per step. CHGNet's 0.4 M parameters are 1.6 MB, so
+there is nothing to overlap, and ranks may hold different numbers of micro-batches without any risk of a hang.
 """
 
 from collections.abc import Iterable
@@ -17,13 +17,6 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     """Sum a tensor over all ranks, in place."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(tensor)
-    return tensor
-
-
-def broadcast_from_first(tensor: Tensor) -> Tensor:
-    """Overwrite a tensor with rank 0's, in place."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.broadcast(tensor, src=0)
     return tensor
 
 

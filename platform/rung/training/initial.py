@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rung.config.sections import ModelConfig
 from rung.config.tree import TrainConfig
 from rung.data.dataset import ShardDataset
-from rung.model.reference import fit_reference, prepare_reference
 from rung.model import weights
+from rung.model.reference import fit_reference, prepare_reference
 from rung.training.run import RunFolder
 
 
@@ -49,7 +49,7 @@ def initial_model(config: TrainConfig, dataset: ShardDataset, train_records: NDA
 
 
 def load_model(config: ModelConfig) -> CHGNet:
-    """Initial weights: a finished run's folder gives its best checkpoint, anything else is up to `rung.model.weights`."""
+    """Load initial weights: a run's folder gives its best checkpoint, all else is up to `rung.model.weights`."""
     folder = Path(config.init).expanduser()
     if folder.is_dir():
         return RunFolder(folder.absolute()).load_model("best")

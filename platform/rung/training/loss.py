@@ -66,7 +66,9 @@ def target_errors(prediction: Prediction, batch: GraphBatch, config: LossConfig)
         error = residual.detach().double()
         count = present.expand_as(label).sum()
         penalties.append(penalty_sum)
-        sums.append(torch.stack((penalty_sum.detach().double(), error.abs().sum(), error.square().sum(), count.double())))
+        sums.append(
+            torch.stack((penalty_sum.detach().double(), error.abs().sum(), error.square().sum(), count.double()))
+        )
     return TargetErrors(torch.stack(penalties), torch.stack(sums))
 
 

@@ -24,8 +24,8 @@ def build_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig)
 def learning_rate(step: int, total_steps: int, peak: float, schedule: ScheduleConfig) -> float:
     """The rate of the update that follows `step` finished updates.
 
-    It depends on the global step alone, so it survives any change of the number of ranks. Warm-up rises linearly over the
-    first `warmup * total_steps` updates; the cosine then falls to `final * peak` at the last update.
+    It depends on the global step alone, so it survives any change of the number of ranks. Warm-up rises linearly
+    over the first `warmup * total_steps` updates; the cosine then falls to `final * peak` at the last update.
     """
     warmup_steps = round(schedule.warmup * total_steps)
     if step < warmup_steps:
@@ -54,7 +54,7 @@ class WeightAverage:
         self.decay = decay
         self.num_updates = 0
         self._names = list(trainable)
-        self._parameters = list(trainable.values())
+        self._parameters: list[Tensor] = list(trainable.values())
         self._average: list[Tensor] = [parameter.detach().clone() for parameter in self._parameters]
 
     def update(self) -> None:
@@ -62,7 +62,7 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
         with torch.no_grad():
-            torch._foreach_lerp_(self._average, self._parameters, 1 - decay)  # noqa: SLF001 (what torch's own EMA calls)
+            torch._foreach_lerp_(self._average, self._parameters, 1 - decay)
 
     def swap(self) -> None:
         """Exchange the model's parameters with the average; a second call exchanges them back."""

@@ -106,7 +106,7 @@ class ProgressSink:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._latest: dict[str, float] = {}
 
     def start(self, description: RunDescription) -> None:

@@ -34,7 +34,7 @@ class Stopwatch:
         self._steps += 1
 
     def read(self) -> Metrics:
-        """Figures since the last reading: structures per second of all ranks, s per step, share of time spent waiting."""
+        """Figures since the last reading: structures/s of all ranks, s per step, share of time spent waiting."""
         total = self._waiting + self._working
         figures = {
             "time/structures_per_second": self._structures / total,

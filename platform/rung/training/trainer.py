@@ -22,6 +22,7 @@ from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
 from rung.data.sampler import StepSampler
 from rung.model.freeze import freeze
+from rung.model.reference import prepare_reference
 from rung.model.weights import from_state, portable_state, save_model
 from rung.training.context import TrainContext
 from rung.training.distributed import wait_for_all
@@ -145,7 +146,8 @@ class _Training:
         self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
         self.model = model.to(self.context.device)
         freeze(self.model, self.config.model.freeze_depth)
-        self.model.composition_model.requires_grad_(self.config.reference.mode == "trainable")
+        trained = self.config.reference.mode == "trainable"
+        prepare_reference(self.model, "trainable" if trained else "frozen", None)  # keeps the energies
         return TrainStep(self.model, self.config.loss, self.config.optimizer)
 
     def loop(self) -> None:
@@ -241,7 +243,7 @@ class _Training:
             folder=self.folder.path,
             config=self.config,
             manifest_hash=self.dataset.manifest_hash,
-            manifest=self.dataset.manifest,
+            manifest=self.dataset.manifest.model_dump(mode="json"),
             reference=self.progress.reference,
             num_parameters=self.model.n_params,
             versions=package_versions(),
@@ -293,12 +295,13 @@ class _Training:
     def write_results(self, model: CHGNet, summary: TrainSummary) -> None:
         """Write model file and summary, and hand both to the sinks."""
         card = {"run": summary.to_dict(), "config": self.config.model_dump(mode="json")}
-        model_file = save_model(model, self.folder.path / MODEL_NAME, card)
-        summary_file = self.folder.write(SUMMARY_NAME, json.dumps(summary.to_dict(), indent=1))
+        save_model(model, self.folder.path / MODEL_NAME, card)
+        self.folder.write(SUMMARY_NAME, json.dumps(summary.to_dict(), indent=1))
+        artifacts = [self.folder.path / name for name in (MODEL_NAME, SUMMARY_NAME, CONFIG_NAME, REFERENCE_NAME)]
         for sink in self.sinks:
             if summary.completed:
-                sink.finish([model_file, summary_file, *(self.folder.path / name for name in (CONFIG_NAME, REFERENCE_NAME))])
+                sink.finish(artifacts)
             else:
                 sink.abort()
         if summary.best_step == 0 and summary.steps > 0:
-            logger.warning("no epoch was better than the initial model, which is what %s holds", model_file)
+            logger.warning("no epoch was better than the initial model, which is what %s holds", summary.model)

@@ -1,0 +1,83 @@
+"""The output folder: written under another name beside it and renamed when complete, so that no half of one is seen."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class OutputError(ValueError):
+    """The output folder cannot be used or written."""
+
+
+@contextmanager
+def partial_folder(output: Path) -> Iterator[Path]:
+    """Give an empty folder beside `output`, and remove it at the end unless `publish` has renamed it.
+
+    What a killed preparation left there is removed first.
+
+    Raises:
+        OutputError: another process prepares the same output, or the disk is full or not writable.
+    """
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with _locked(partial, output):
+            try:
+                _empty(partial)
+                yield partial
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write output {output}: {error.strerror or error}; make room, or set output to another folder."
+            " Nothing of this preparation was left"
+        ) from error
+
+
+def publish(partial: Path, output: Path) -> None:
+    """Give a complete folder its name; an empty folder of that name is replaced."""
+    partial.replace(output)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file and bring it to disk."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _locked(folder: Path, output: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OutputError(f"another process is preparing {output}: wait for it, or set another output") from error
+    except OSError as error:
+        logger.warning(
+            "%s: this file system has no locks (%s); prepare one set at a time there", output, error.strerror
+        )
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

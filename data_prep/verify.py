@@ -1,0 +1,233 @@
+"""Reads a prepared data set again, every byte and every record, and says what is wrong where.
+
+python -m data_prep.verify FOLDER
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from data_prep.split import split_of
+from data_prep.summary import QUARANTINE
+from rung.config.command import configure_logging
+from rung.config.sections import GraphConfig, SplitConfig
+from rung.data.codec import ShardError
+from rung.data.dataset import Manifest, ShardDataset, read_manifest
+from rung.data.graph import count_angles
+from rung.data.index import SPLITS, Index, index_path
+from rung.data.record import MAX_ATOMIC_NUMBER, GraphRecord
+from rung.data.shard import ShardInfo, ShardReader, data_path, file_sha256
+
+logger = logging.getLogger(__name__)
+
+_READ_AT_ONCE: Final = 256
+_TOLERANCE: Final = 1e-6  # Å; a bond at the cutoff to rounding is inside
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the check of a data set found.
+
+    Attributes:
+        folder: of the data set.
+        num_records: records that were read and decoded.
+        problems: one sentence for each thing that is wrong; none if all is well.
+    """
+
+    folder: Path
+    num_records: int
+    problems: tuple[str, ...]
+
+    def require_sound(self) -> None:
+        """Raise `ShardError` with the problems, if there are any."""
+        if self.problems:
+            raise ShardError(f"{self.folder} is damaged: {'; '.join(self.problems)}. Prepare it again")
+
+
+def verify(folder: Path, most_problems: int = 20) -> Verification:
+    """Check hashes, counts, the split and every record of a prepared data set.
+
+    Args:
+        folder: that holds manifest.json.
+        most_problems: after so many, the rest is not looked at.
+
+    Raises:
+        ShardError: the folder holds no data set of a version that can be read.
+    """
+    manifest, _ = read_manifest(folder)
+    checks = _Checks(folder, manifest)
+    problems: list[str] = []
+    for problem in checks.run():
+        problems.append(problem)
+        if len(problems) == most_problems:
+            problems.append("and maybe more: the check stopped here")
+            break
+    return Verification(folder, checks.num_records, tuple(problems))
+
+
+class _Checks:
+    """The checks of one data set; each yields the problems that it finds."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self.num_records = 0
+
+    def run(self) -> Iterator[str]:
+        """All checks, from the files to their content."""
+        damaged = list(self._files())
+        yield from damaged
+        yield from self._counts()
+        if damaged:
+            return  # reading on would report the same damage again, record by record
+        try:
+            dataset = ShardDataset(self._folder)
+        except ShardError as error:
+            yield str(error)
+            return
+        yield from self._splits(dataset.index)
+        for shard, first in self._shards_with_first_id():
+            yield from self._records(shard, first, dataset.index)
+
+    def _files(self) -> Iterator[str]:
+        for shard in self._manifest.shards:
+            expected = {
+                data_path(self._folder, shard.name): shard.lmdb_sha256,
+                index_path(self._folder, shard.name): shard.index_sha256,
+            }
+            for path, sha256 in expected.items():
+                if not path.is_file():
+                    yield f"{path.name} is missing"
+                elif file_sha256(path) != sha256:
+                    yield f"{path.name} has other content than when it was written (SHA-256 differs)"
+
+    def _counts(self) -> Iterator[str]:
+        counts = self._manifest.counts
+        rejected = Counter(counts["rejected"])
+        stored = sum(shard.num_records for shard in self._manifest.shards)
+        if counts["kept"] != stored:
+            yield f"the manifest counts {counts['kept']} kept records, its shards {stored}"
+        if counts["read"] != counts["kept"] + rejected.total():
+            yield f"{counts['read']} records read are not {counts['kept']} kept and {rejected.total()} rejected"
+        listed = _quarantined(self._folder / QUARANTINE)
+        if listed != rejected:
+            yield f"{QUARANTINE} lists {dict(listed)}, the manifest counts {dict(rejected)}"
+
+    def _splits(self, index: Index) -> Iterator[str]:
+        section = self._manifest.split
+        config = SplitConfig(**{key: section[key] for key in SplitConfig.model_fields})
+        materials, rows = np.unique(index.material_id, return_inverse=True)
+        splits = [split_of(name.decode(), config) for name in materials.tolist()]
+        expected = np.array(splits, dtype=np.uint8)
+        wrong = np.flatnonzero(expected[rows] != index.split)
+        for row in wrong[:1]:
+            found = SPLITS[index.split[row]]
+            yield (
+                f"{len(wrong)} records are in another split than their material's hash says,"
+                f" the first is {_name(index, int(row))} in {found}"
+            )
+        for number, name in enumerate(SPLITS):
+            found = int(np.count_nonzero(index.split == number))
+            if section["records"][name] != found:
+                yield f"the manifest counts {section['records'][name]} {name} records, the index {found}"
+
+    def _shards_with_first_id(self) -> Iterator[tuple[ShardInfo, int]]:
+        first = 0
+        for shard in self._manifest.shards:
+            yield shard, first
+            first += shard.num_records
+
+    def _records(self, shard: ShardInfo, first: int, index: Index) -> Iterator[str]:
+        reader = ShardReader(data_path(self._folder, shard.name).absolute(), first)
+        for start in range(0, shard.num_records, _READ_AT_ONCE):
+            positions = range(start, min(start + _READ_AT_ONCE, shard.num_records))
+            try:
+                records = reader.read(positions)
+            except ShardError as error:
+                yield str(error)
+                continue
+            self.num_records += len(records)
+            for record in records:
+                for problem in _record_problems(record, index, self._manifest.graph):
+                    yield f"record {record.record_id} ({_name(index, record.record_id)}): {problem}"
+
+
+def _record_problems(record: GraphRecord, index: Index, cutoffs: GraphConfig) -> Iterator[str]:
+    """Check one record by itself and against its row of the index."""
+    for column in ("num_atoms", "num_bonds", "num_short_bonds", "num_angles", "labels"):
+        found, expected = int(getattr(record, column)), int(getattr(index, column)[record.record_id])
+        if found != expected:
+            yield f"{column} is {found}, its index says {expected}"
+    if record.energy is not None and record.energy != index.energy[record.record_id]:
+        yield f"energy is {record.energy} eV, its index says {index.energy[record.record_id]} eV"
+    for name in ("lattice", "frac_coords", "forces", "stress", "magmoms"):
+        values = getattr(record, name)
+        if values is not None and not np.isfinite(values).all():
+            yield f"{name} holds a value that is not finite"
+    numbers = record.atomic_numbers
+    if numbers.min() < 1 or numbers.max() > MAX_ATOMIC_NUMBER:
+        yield f"atomic numbers from {numbers.min()} to {numbers.max()}; allowed are 1 to {MAX_ATOMIC_NUMBER}"
+    if record.num_bonds == 0 or record.bond_atoms.max() >= record.num_atoms:
+        yield "its bonds name atoms that it does not have"
+        return
+    yield from _bond_problems(record, cutoffs)
+
+
+def _bond_problems(record: GraphRecord, cutoffs: GraphConfig) -> Iterator[str]:
+    """Measure the stored bonds against the cutoffs."""
+    first, second = record.bond_atoms.T
+    vectors = (record.frac_coords[first] - record.frac_coords[second] - record.bond_image) @ record.lattice
+    lengths = np.linalg.norm(vectors, axis=1)
+    if lengths.max() > cutoffs.atom_cutoff + _TOLERANCE:
+        yield f"a bond of {lengths.max():.4f} Å is longer than the cutoff, {cutoffs.atom_cutoff} Å"
+    short = lengths < cutoffs.bond_cutoff
+    # Bonds at the cutoff to rounding may have fallen on either side.
+    clear = np.abs(lengths - cutoffs.bond_cutoff) > _TOLERANCE
+    if not np.array_equal(short[clear], (np.arange(record.num_bonds) < record.num_short_bonds)[clear]):
+        yield f"its bonds are not sorted into shorter and longer than {cutoffs.bond_cutoff} Å"
+    if count_angles(record.bond_atoms[: record.num_short_bonds]) != record.num_angles:
+        yield f"num_angles is {record.num_angles}, which its short bonds do not make"
+
+
+def _quarantined(path: Path) -> Counter[str]:
+    """Count the listed rejections by reason; an unreadable list counts nothing."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return Counter(json.loads(line)["reason"] for line in lines)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s cannot be read: %s", path, error)
+        return Counter()
+
+
+def _name(index: Index, record_id: int) -> str:
+    return f"{index.material_id[record_id].decode()}/{index.frame_id[record_id].decode()}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the folder named on the command line; 0 if it is sound, 1 if not, 2 if it is no data set."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep.verify", description="Check a prepared data set.")
+    parser.add_argument("folder", type=Path, help="folder that prepare_data wrote")
+    configure_logging()
+    folder: Path = parser.parse_args(argv).folder
+    try:
+        result = verify(folder)
+    except ShardError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the message says it all
+        return 2
+    for problem in result.problems:
+        logger.error("%s", problem)
+    if not result.problems:
+        logger.info("%s is sound: %s records read and checked", folder, f"{result.num_records:,}")
+    return 1 if result.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

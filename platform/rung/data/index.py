@@ -1,0 +1,179 @@
+"""The index of a shard: what each record holds, in columns, so that nothing but training has to read the records."""
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rung.data.codec import ShardError
+from rung.data.record import MAX_ATOMIC_NUMBER, GraphRecord, StructureRecord
+
+SPLITS: Final = ("train", "validation", "test")
+"""Parts of a data set; the index stores the position in this tuple."""
+
+_COUNTS: Final[Mapping[str, str]] = {
+    "split": "|u1",
+    "labels": "|u1",
+    "num_atoms": "<i4",
+    "num_bonds": "<i4",
+    "num_short_bonds": "<i4",
+    "num_angles": "<i4",
+}
+_NAMES: Final = ("source", "material_id", "frame_id", "functional")
+# Distinct elements of each record, and then the elements of all records and how many atoms there are of each.
+_COMPOSITION: Final[Mapping[str, str]] = {"num_elements": "|u1", "elements": "|u1", "element_atoms": "<u2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """The row of one record, without its split."""
+
+    labels: int
+    num_atoms: int
+    num_bonds: int
+    num_short_bonds: int
+    num_angles: int
+    source: str
+    material_id: str
+    frame_id: str
+    functional: str
+    energy: float
+    elements: tuple[int, ...]
+    element_atoms: tuple[int, ...]
+
+    @classmethod
+    def of(cls, record: StructureRecord, graph: GraphRecord) -> Self:
+        """Collect the row from a record before and after its graph was built."""
+        elements, atoms = np.unique(record.atomic_numbers, return_counts=True)
+        return cls(
+            labels=int(record.labels),
+            num_atoms=record.num_atoms,
+            num_bonds=graph.num_bonds,
+            num_short_bonds=graph.num_short_bonds,
+            num_angles=graph.num_angles,
+            source=record.source,
+            material_id=record.material_id,
+            frame_id=record.frame_id,
+            functional=record.functional,
+            energy=0.0 if record.energy is None else record.energy,
+            elements=tuple(elements.tolist()),
+            element_atoms=tuple(atoms.tolist()),
+        )
+
+
+def index_path(folder: Path, name: str) -> Path:
+    """Index file of a shard."""
+    return folder / f"{name}.index.npz"
+
+
+def write_index(path: Path, splits: Sequence[int], rows: Sequence[IndexRow]) -> None:
+    """Write an index and bring it to disk. Its bytes depend on the rows alone: the members carry a fixed time."""
+    columns = {name: [getattr(row, name) for row in rows] for name in (*_COUNTS, *_NAMES) if name != "split"}
+    arrays = {name: np.array(columns.get(name, splits), dtype=kind) for name, kind in _COUNTS.items()}
+    arrays |= {name: np.array([text.encode() for text in columns[name]], dtype=np.bytes_) for name in _NAMES}
+    arrays["energy"] = np.array([row.energy for row in rows], dtype="<f8")
+    composition = {
+        "num_elements": [len(row.elements) for row in rows],
+        "elements": [number for row in rows for number in row.elements],
+        "element_atoms": [count for row in rows for count in row.element_atoms],
+    }
+    arrays |= {name: np.array(composition[name], dtype=kind) for name, kind in _COMPOSITION.items()}
+    with path.open("wb") as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(member, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class Index:
+    """The indices of all shards of a data set as one, a row per record id.
+
+    Counts are read at once. Names, energies and compositions are read when first asked for: they are many times larger.
+
+    Attributes:
+        split: (n,) uint8, position in `SPLITS`.
+        labels: (n,) uint8, flags of `rung.data.fields.Labels`.
+        num_atoms: (n,) int32.
+        num_bonds: (n,) int32, undirected bonds.
+        num_short_bonds: (n,) int32, bonds below the bond cutoff.
+        num_angles: (n,) int32.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[str]) -> None:
+        self._folder = folder
+        self._shards = tuple(shards)
+        counts = [_read(folder, shard, tuple(_COUNTS)) for shard in shards]
+        self.shard_sizes: tuple[int, ...] = tuple(len(part["split"]) for part in counts)
+        joined = {name: np.concatenate([part[name] for part in counts]) for name in _COUNTS}
+        self.split: NDArray[np.uint8] = joined["split"]
+        self.labels: NDArray[np.uint8] = joined["labels"]
+        self.num_atoms: NDArray[np.int32] = joined["num_atoms"]
+        self.num_bonds: NDArray[np.int32] = joined["num_bonds"]
+        self.num_short_bonds: NDArray[np.int32] = joined["num_short_bonds"]
+        self.num_angles: NDArray[np.int32] = joined["num_angles"]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @cached_property
+    def source(self) -> NDArray[np.bytes_]:
+        """Data set of each record: (n,), UTF-8."""
+        return self._column("source")
+
+    @cached_property
+    def material_id(self) -> NDArray[np.bytes_]:
+        """Material of each record: (n,), UTF-8."""
+        return self._column("material_id")
+
+    @cached_property
+    def frame_id(self) -> NDArray[np.bytes_]:
+        """Frame of each record within its material: (n,), UTF-8."""
+        return self._column("frame_id")
+
+    @cached_property
+    def functional(self) -> NDArray[np.bytes_]:
+        """Functional of each record: (n,), UTF-8."""
+        return self._column("functional")
+
+    @cached_property
+    def energy(self) -> NDArray[np.float64]:
+        """Total energy of each record: (n,), eV; 0 where `labels` says there is none."""
+        return self._column("energy")
+
+    def compositions(self, record_ids: NDArray[np.integer]) -> NDArray[np.uint16]:
+        """Count the atoms of each element: (len(record_ids), 94), column Z - 1."""
+        num_elements, elements, atoms = self._composition
+        counts = num_elements[record_ids].astype(np.int64)
+        ends = np.cumsum(num_elements, dtype=np.int64)[record_ids]
+        rows = np.repeat(np.arange(len(record_ids)), counts)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        entries = np.repeat(ends - counts, counts) + within
+        table = np.zeros((len(record_ids), MAX_ATOMIC_NUMBER), dtype=np.uint16)
+        table[rows, elements[entries].astype(np.int64) - 1] = atoms[entries]
+        return table
+
+    @cached_property
+    def _composition(self) -> tuple[NDArray, NDArray, NDArray]:
+        return self._column("num_elements"), self._column("elements"), self._column("element_atoms")
+
+    def _column(self, name: str) -> NDArray:
+        return np.concatenate([_read(self._folder, shard, (name,))[name] for shard in self._shards])
+
+
+def _read(folder: Path, shard: str, columns: Sequence[str]) -> dict[str, NDArray]:
+    path = index_path(folder, shard)
+    try:
+        with np.load(path, allow_pickle=False) as index:
+            return {column: index[column] for column in columns}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ShardError(f"the index {path} cannot be read ({error}): prepare the data set again") from error

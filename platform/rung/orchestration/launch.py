@@ -1,0 +1,61 @@
+"""One door to a training run, whoever starts the loop: this process, torchrun or Ray."""
+
+import threading
+from collections.abc import Sequence
+
+from rung.config.tree import TrainConfig
+from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
+from rung.orchestration.paths import resolve_paths
+from rung.orchestration.watch import DescriptionSink, run_watched
+from rung.training.context import LocalContext, TorchrunContext
+from rung.training.run import TrainSummary
+from rung.training.sinks import MetricSink, ProgressSink
+from rung.training.trainer import train
+
+
+def launch(config: TrainConfig) -> TrainSummary:
+    """Train the run of the config, or go on with it, and wait for it.
+
+    Raises:
+        ValueError: config, data or cluster are at fault; the message says what to change.
+    """
+    config = resolve_paths(config)
+    sinks = sinks_of(config)
+    match config.launcher.kind:
+        case "local":
+            return run_watched(lambda: _train_here(config), config, sinks)
+        case "torchrun":
+            return _train_under_torchrun(config, sinks)
+        case "ray":
+            from rung.orchestration.ray_train import run_on_ray  # noqa: PLC0415 (the other launchers need no Ray)
+
+            return run_on_ray(config, sinks)
+
+
+def sinks_of(config: TrainConfig) -> list[MetricSink]:
+    """The progress bar, and the tracker that the config names.
+
+    Raises:
+        ValueError: the tracker cannot write where the config says.
+    """
+    if config.tracking.kind == "off":
+        return [ProgressSink()]
+    tracking_uri(config)
+    return [ProgressSink(), MlflowSink()]
+
+
+def _train_here(config: TrainConfig) -> TrainSummary:
+    context = LocalContext()
+    if threading.current_thread() is threading.main_thread():
+        context.handle_signals()
+    return train(config, context, [DescriptionSink()])
+
+
+def _train_under_torchrun(config: TrainConfig, sinks: Sequence[MetricSink]) -> TrainSummary:
+    context = TorchrunContext()
+    try:
+        if context.rank == 0:
+            return run_watched(lambda: train(config, context, [DescriptionSink()]), config, sinks)
+        return train(config, context)
+    finally:
+        context.close()

@@ -1,0 +1,149 @@
+"""Metrics to MLflow, off the training thread and without power over it."""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from rung.config.tree import TrainConfig
+from rung.training.sinks import METRICS_NAME, RunDescription
+
+if TYPE_CHECKING:
+    from rung.orchestration.mlflow_run import TrackedRun
+
+logger = logging.getLogger(__name__)
+
+DATABASE_NAME = "mlflow.db"
+
+_SCHEMES = ("http", "https", "databricks", "sqlite", "postgresql", "mysql", "mssql")
+
+
+def tracking_uri(config: TrainConfig) -> str:
+    """Where MLflow keeps its books: the config's, MLFLOW_TRACKING_URI's, or a database in the storage folder.
+
+    Raises:
+        ValueError: MLflow cannot write there.
+    """
+    embedded = f"sqlite:///{Path(config.run.storage).expanduser().absolute() / DATABASE_NAME}"
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+    scheme = urlsplit(uri).scheme.partition("+")[0]  # postgresql+psycopg2
+    if scheme not in _SCHEMES and uri != "databricks":
+        raise ValueError(
+            f"tracking.uri (or MLFLOW_TRACKING_URI) {uri!r} is not of the kind {', '.join(_SCHEMES)}: MLflow no longer"
+            " writes to plain folders. Give a server (http://host:5000) or a database (sqlite:////absolute/path.db),"
+            " leave both unset for one in run.storage, or set tracking.kind to off"
+        )
+    return uri
+
+
+class MlflowSink:
+    """Sends metrics in batches from a thread of its own.
+
+    An MLflow that is slow or gone delays nothing: values wait here, the user is told once, and what is left at the end
+    is in the run's metrics.jsonl, from where the next start of the run sends it.
+
+    Args:
+        interval: seconds between two batches.
+        patience: seconds to wait at the end for an MLflow that makes no progress.
+    """
+
+    def __init__(self, interval: float = 2.0, patience: float = 60.0) -> None:
+        self._interval = interval
+        self._patience = patience
+        self._waiting: list[tuple[str, float, int, int]] = []
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._given_up = threading.Event()
+        self._ending: Callable[[TrackedRun], None] | None = None
+        self._run: TrackedRun | None = None
+        self._failed = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, description: RunDescription) -> None:
+        """Open the run in the background.
+
+        Raises:
+            ValueError: MLflow cannot write to the configured place.
+        """
+        self._description = description
+        self._uri = tracking_uri(description.config)
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Queue the finite ones; MLflow's databases cannot hold the others."""
+        now = int(time.time() * 1000)
+        values = [(name, float(value), now, step) for name, value in metrics.items() if math.isfinite(value)]
+        with self._lock:
+            self._waiting += values
+
+    def finish(self, artifacts: Sequence[Path]) -> None:
+        """Send what waits, upload the artifacts, and mark the run as finished."""
+        self._close(lambda run: run.finish(artifacts))
+
+    def abort(self) -> None:
+        """Send what waits, and mark the run as failed."""
+        self._close(lambda run: run.abort())
+
+    def _close(self, ending: "Callable[[TrackedRun], None]") -> None:
+        if self._thread is None or self._closing.is_set():
+            return
+        self._ending = ending
+        self._closing.set()
+        waiting = None
+        while self._thread.is_alive() and waiting != len(self._waiting):
+            waiting = len(self._waiting)
+            self._thread.join(self._patience)
+        if self._thread.is_alive():
+            self._given_up.set()
+            logger.warning(
+                "MLflow at %s missed the end of %s and %d values; they are in its %s, and the next start sends them",
+                self._uri,
+                self._description.folder,
+                len(self._waiting),
+                METRICS_NAME,
+            )
+
+    def _work(self) -> None:
+        pause = self._interval
+        while not self._given_up.is_set():
+            if self._failed and self._closing.is_set():
+                self._given_up.wait(min(pause, self._patience / 10))
+            closing = self._closing.wait(pause)
+            try:
+                self._send()
+                if closing and self._ending is not None and self._run is not None:
+                    self._ending(self._run)
+                    return
+                pause, self._failed = self._interval, False
+            except Exception as error:  # noqa: BLE001 (whatever a tracker raises, training must go on)
+                self._tell_once(error)
+                pause, self._failed = min(2 * pause, 60.0), True
+
+    def _send(self) -> None:
+        from mlflow.entities import Metric  # noqa: PLC0415 (takes seconds; here it delays nobody)
+
+        from rung.orchestration.mlflow_run import MAX_METRICS, TrackedRun  # noqa: PLC0415
+
+        if self._run is None:
+            self._run = TrackedRun.open(self._description, self._uri)
+        while self._waiting:
+            with self._lock:
+                batch = self._waiting[:MAX_METRICS]
+            self._run.log([Metric(*value) for value in batch])
+            with self._lock:
+                del self._waiting[: len(batch)]
+
+    def _tell_once(self, error: Exception) -> None:
+        if not self._failed:
+            logger.warning(
+                "MLflow at %s does not take metrics (%s: %s). Training goes on, and they are sent later",
+                self._uri,
+                type(error).__name__,
+                str(error).partition("\n")[0],
+            )

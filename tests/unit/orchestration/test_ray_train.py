@@ -1,0 +1,51 @@
+import pytest
+
+from rung.config.sections import LauncherConfig
+from rung.orchestration.failures import FatalTrainingError
+from rung.orchestration.ray_train import _environment, _marking_fatal_errors, check_storage_is_shared
+from rung.training.step import NonFiniteError
+
+
+@pytest.mark.parametrize("error", [ValueError("lower batch.structures"), NonFiniteError("step 3")])
+def test_the_users_errors_are_fatal_and_keep_their_message(error):
+    with pytest.raises(FatalTrainingError) as caught, _marking_fatal_errors(rank=1):
+        raise error
+    assert caught.value.message == str(error)
+    assert caught.value.for_the_user
+
+
+def test_our_own_mistakes_are_fatal_with_rank_and_traceback():
+    with pytest.raises(FatalTrainingError) as caught, _marking_fatal_errors(rank=1):
+        raise KeyError("angle_sign")
+    assert not caught.value.for_the_user
+    assert "rank 1" in caught.value.message
+    assert "test_ray_train.py" in caught.value.message
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Connection closed by peer"), OSError("stale file handle")])
+def test_errors_that_a_restart_may_cure_pass_through(error):
+    with pytest.raises(type(error)), _marking_fatal_errors(rank=0):
+        raise error
+
+
+def test_a_rank_that_does_not_see_the_storage_says_so(tmp_path):
+    mark = tmp_path / ".started-1"
+    mark.touch()
+    check_storage_is_shared(mark, rank=3)
+    mark.unlink()
+    with pytest.raises(ValueError, match=r"rank 3 on .*run\.storage"):
+        check_storage_is_shared(mark, rank=3)
+
+
+def test_the_environment_is_lent_and_given_back(monkeypatch):
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "7")
+    monkeypatch.delenv("RAY_TRAIN_ENABLE_PRINT_PATCH", raising=False)
+    with _environment(LauncherConfig(start_timeout=120, max_failures=2)):
+        import os
+
+        assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.1"  # the user's choice stays
+        assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "40.0"  # three attempts within start_timeout
+        assert os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] == "0"
+    assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "7"
+    assert "RAY_TRAIN_ENABLE_PRINT_PATCH" not in os.environ

@@ -1,0 +1,66 @@
+import pytest
+
+from rung.config.sections import LauncherConfig
+from rung.orchestration.resources import Demand, demand_of, shortage
+
+CPU_NODE = {"CPU": 8.0, "memory": 1e9}
+GPU_NODE = {"CPU": 16.0, "GPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("demand", "node", "expected"),
+    [
+        (Demand(1, 1.0, 0.0), CPU_NODE, 8),
+        (Demand(1, 3.0, 0.0), CPU_NODE, 2),
+        (Demand(1, 0.1, 0.0), {"CPU": 1.0}, 10),
+        (Demand(1, 1.0, 1.0), CPU_NODE, 0),
+        (Demand(1, 1.0, 1.0), GPU_NODE, 4),
+        (Demand(1, 8.0, 1.0), GPU_NODE, 2),
+        (Demand(1, 1.0, 0.25), GPU_NODE, 16),
+        (Demand(1, 1.0, 0.0), {}, 0),
+    ],
+)
+def test_ranks_that_fit_on_a_node(demand, node, expected):
+    assert demand.fits_on(node) == expected
+
+
+def test_enough_resources_is_no_shortage():
+    assert shortage(Demand(6, 1.0, 1.0), [GPU_NODE, GPU_NODE]) is None
+
+
+def test_shortage_says_the_arithmetic_and_the_keys():
+    message = shortage(Demand(12, 2.0, 1.0), [GPU_NODE, GPU_NODE, CPU_NODE])
+    assert message is not None
+    for part in (
+        "12 ranks x (2 CPUs, 1 GPU)",
+        "24 CPUs and 12 GPUs",
+        "3 nodes with 40 CPUs and 8 GPUs",
+        "8 such ranks",
+        "launcher.num_workers to 8",
+        "launcher.cpus_per_worker or launcher.gpus_per_worker",
+    ):
+        assert part in message
+
+
+def test_a_rank_must_fit_on_one_node_although_the_sum_would_do():
+    message = shortage(Demand(1, 10.0, 0.0), [CPU_NODE, CPU_NODE])
+    assert message is not None
+    assert "16 CPUs" in message
+    assert "0 such ranks" in message
+    assert "launcher.num_workers to" not in message  # no smaller number of ranks would help
+
+
+def test_gpus_are_asked_for_where_the_cluster_has_some():
+    assert demand_of(LauncherConfig(), [CPU_NODE, GPU_NODE]).gpus == 1
+    assert demand_of(LauncherConfig(), [CPU_NODE]).gpus == 0
+    assert demand_of(LauncherConfig(gpus_per_worker=0), [GPU_NODE]).gpus == 0
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0.0, "gloo"), (0.5, "gloo"), (1.0, "nccl"), (2.0, "nccl")])
+def test_backend_follows_the_gpus_of_a_rank(gpus, backend):
+    assert Demand(2, 1.0, gpus).backend == backend
+
+
+def test_a_rank_without_gpu_does_not_name_gpus():
+    assert Demand(1, 2.0, 0.0).per_worker() == {"CPU": 2.0}
+    assert Demand(1, 2.0, 0.5).per_worker() == {"CPU": 2.0, "GPU": 0.5}

@@ -105,7 +105,7 @@ class _Training:
             self.start()
         else:
             check_same_run(self.config, self.dataset.manifest_hash, state, self.folder.path)
-            finished = self.finished_summary(state["step"])
+            finished = self.finished_summary(state["progress"]["step"])
             if finished is not None:
                 return finished
             self.resume(state)

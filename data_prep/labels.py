@@ -35,7 +35,7 @@ EnergyChoice = Literal["corrected", "uncorrected"]
 def functional_name(raw: str) -> str:
     """Rung's name of a functional: PBE is GGA, R2SCAN is r2SCAN; an unknown name is kept as it is written."""
     written = raw.strip()
-    key = re.sub(r"[\s_-]", "", written.lower().replace("²", "2"))
+    key = re.sub(r"[\s_-]", "", written.lower().replace("²", "2").replace("_u", "+u"))
     return _FUNCTIONALS.get(key, written)
 
 
@@ -97,5 +97,10 @@ def vasp_stress(value: Any) -> NDArray[np.float32] | None:
 
 def site_magmoms(structure: Mapping[str, Any]) -> Any:
     """The moments kept as site properties, one per atom in μB; None unless every site has one."""
-    moments = [(site.get("properties") or {}).get("magmom") for site in structure["sites"]]
-    return None if any(moment is None for moment in moments) else moments
+    moments = []
+    for site in structure["sites"]:
+        properties = site.get("properties") or {}
+        if not isinstance(properties, dict):
+            raise RecordError(Reason.MALFORMED, f"properties of a site are {properties!r:.60}, not an object")
+        moments.append(properties.get("magmom"))
+    return None if None in moments else moments

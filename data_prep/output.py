@@ -37,8 +37,8 @@ def partial_folder(output: Path) -> Iterator[Path]:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise OutputError(
-            f"cannot write output {output}: {error.strerror or error}; make room, or set output to another folder."
-            " Nothing of this preparation was left"
+            f"cannot write output {output}: {error.strerror or error}{_free_space(output.parent)}. Nothing of it was"
+            " left; make room there, or set output to another folder"
         ) from error
 
 
@@ -73,6 +73,14 @@ def _locked(folder: Path, output: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _free_space(folder: Path) -> str:
+    """How full the disk is, as LMDB reports a full one as an input/output error."""
+    try:
+        return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"
+    except OSError:
+        return ""
 
 
 def _empty(folder: Path) -> None:

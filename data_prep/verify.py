@@ -26,7 +26,7 @@ from rung.data.index import SPLITS, Index, index_path
 from rung.data.record import MAX_ATOMIC_NUMBER, GraphRecord
 from rung.data.shard import ShardInfo, ShardReader, data_path, file_sha256
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("data_prep.verify")  # also when it is run as a program
 
 _READ_AT_ONCE: Final = 256
 _TOLERANCE: Final = 1e-6  # Å; a bond at the cutoff to rounding is inside

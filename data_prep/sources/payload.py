@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +13,8 @@ from data_prep.sources.base import RawFrame
 from rung.data.record import Reason, RecordError
 
 _WHOLE_OCCUPANCY: Final = 1e-8
+
+_ATOMIC_NUMBERS: Final = {Element.from_Z(z).symbol: z for z in range(1, 119)} | {"D": 1, "T": 1}
 
 
 def load_object(frame: RawFrame) -> dict[str, Any]:
@@ -40,8 +41,10 @@ def required(mapping: Mapping[str, Any], key: str, kind: type[dict] | type[list]
 def read_structure(structure: Mapping[str, Any]) -> dict[str, Any]:
     """Atomic numbers (num_atoms,), lattice (3, 3) in Å and fractional coordinates (num_atoms, 3) of pymatgen's JSON."""
     lattice = required(structure, "lattice", dict)
-    if lattice.get("pbc") is not None and not all(lattice["pbc"]):
-        raise RecordError(Reason.MALFORMED, f"the cell is periodic along {lattice['pbc']}; CHGNet needs all three")
+    if lattice.get("pbc") not in (None, True, [True, True, True]):
+        raise RecordError(
+            Reason.MALFORMED, f"the cell has pbc {lattice['pbc']!r:.60}; it must be periodic all three ways"
+        )
     matrix = required(lattice, "matrix", list)
     sites = required(structure, "sites", list)
     if not sites or not all(isinstance(site, dict) for site in sites):
@@ -57,33 +60,38 @@ def _load_lenient(payload: bytes) -> Any:
     # Python's own parser takes the NaN and Infinity that Python's own writer makes; the record then says which label.
     try:
         return json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(Reason.MALFORMED, f"not JSON: {error}") from error
 
 
 def _atomic_number(site: Mapping[str, Any]) -> int:
-    species = required(site, "species", list)
-    if len(species) != 1 or abs(species[0].get("occu", 1) - 1) > _WHOLE_OCCUPANCY:
-        raise RecordError(
-            Reason.DISORDERED, f"a site is occupied by {species!r:.120}; one whole atom per site is needed"
-        )
-    return _number_of(required_symbol(species[0]))
-
-
-def required_symbol(species: Mapping[str, Any]) -> str:
-    """The element of a species; its oxidation state, if it has one, stands under another key."""
-    symbol = species.get("element")
-    if not isinstance(symbol, str):
-        raise RecordError(Reason.MISSING_KEY, f"a species has no element: {species!r:.120}")
-    return symbol
-
-
-@cache
-def _number_of(symbol: str) -> int:
+    """Atomic number of the one whole atom of a site; this is called for every atom, so the usual case comes first."""
     try:
-        return Element(symbol).Z
-    except ValueError:
-        raise RecordError(Reason.UNKNOWN_ELEMENT, f"there is no element {symbol[:20]!r}") from None
+        (share,) = site["species"]
+        if share["occu"] == 1:
+            return _ATOMIC_NUMBERS[share["element"]]
+    except (KeyError, TypeError, ValueError):
+        pass  # what is unusual about it is found out below
+    return _unusual_atomic_number(site)
+
+
+def _unusual_atomic_number(site: Mapping[str, Any]) -> int:
+    """Atomic number of a site that is not the usual one, or why there is none."""
+    species = required(site, "species", list)
+    if not species or not all(_is_share(share) for share in species):
+        raise RecordError(Reason.MALFORMED, f"species is {species!r:.120}; expected elements with their occupancies")
+    if len(species) != 1 or abs(species[0].get("occu", 1) - 1) > _WHOLE_OCCUPANCY:
+        raise RecordError(Reason.DISORDERED, f"a site is occupied by {species!r:.120}; one whole atom is needed")
+    symbol = species[0].get("element")
+    if not isinstance(symbol, str):
+        raise RecordError(Reason.MISSING_KEY, f"a site has no element: {species!r:.120}")
+    if symbol not in _ATOMIC_NUMBERS:
+        raise RecordError(Reason.UNKNOWN_ELEMENT, f"there is no element {symbol[:20]!r}")
+    return _ATOMIC_NUMBERS[symbol]
+
+
+def _is_share(share: Any) -> bool:
+    return isinstance(share, dict) and isinstance(share.get("occu", 1), int | float)
 
 
 def _frac_coords(sites: list[dict[str, Any]], matrix: list[Any]) -> Any:

@@ -1,5 +1,9 @@
-"""Crystal prototypes to substitute elements into, with lattice constants from ionic and metallic radii."""
+"""Crystal prototypes to substitute elements into, with lattice constants from ionic and metallic radii.
 
+The cells are written out: their space groups are checked in the tests, and generating them would take pymatgen seconds.
+"""
+
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,12 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Element, Lattice, Species, Structure
-
-_BUILD_EDGE: Final = 5.0
-"""Å. Cells are built at this size and scaled: pymatgen's symmetry tolerances are lengths."""
-
-_PLACEHOLDERS: Final = ("H", "He", "Li")
+from pymatgen.core import Element, Species
 
 CATIONS: Final[dict[int, str]] = {
     1: "Li Na K Rb Cs Cu Ag",
@@ -30,6 +29,10 @@ METALS: Final = "Li Na K Mg Ca Al Ti V Cr Mn Fe Co Ni Cu Zn Zr Nb Mo Ru Rh Pd Ag
 """Elements that stand at a site of charge 0."""
 
 
+Vector = tuple[float, float, float]
+Vectors = tuple[Vector, Vector, Vector]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prototype:
     """A structure type.
@@ -37,111 +40,169 @@ class Prototype:
     Attributes:
         name: its usual name.
         spacegroup: international symbol.
-        ratio: c/a; 1 is cubic.
-        hexagonal: whether the axes are hexagonal, else they are orthogonal.
-        sites: for each role (A, B, X) one fractional coordinate of its orbit.
-        bonds: nearest pairs of roles with their distance in units of a.
+        lattice: rows, for a = 1.
+        sites: for each role (A, B, X) the fractional coordinates of its atoms.
+        bonds: nearest pairs of roles with their distance for a = 1.
         charges: the charges that the roles may have together.
-        primitive: whether the primitive cell is used, else the conventional one.
     """
 
     name: str
     spacegroup: str
-    ratio: float = 1.0
-    hexagonal: bool = False
-    sites: tuple[tuple[float, float, float], ...]
+    lattice: Vectors
+    sites: tuple[tuple[Vector, ...], ...]
     bonds: tuple[tuple[int, int, float], ...]
     charges: tuple[tuple[int, ...], ...]
-    primitive: bool = True
 
+
+def _tetragonal(ratio: float) -> Vectors:
+    return (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, ratio)
+
+
+def _hexagonal(ratio: float) -> Vectors:
+    return (1.0, 0.0, 0.0), (-0.5, sqrt(3) / 2, 0.0), (0.0, 0.0, ratio)
+
+
+def _rhombohedral(ratio: float) -> Vectors:
+    """Primitive vectors of the hexagonal cell with three lattice points."""
+    height, side = ratio / 3, 1 / sqrt(12)
+    return (0.5, side, height), (-0.5, side, height), (0.0, -2 * side, height)
+
+
+def _along_diagonal(*positions: float) -> tuple[Vector, ...]:
+    return tuple((x, x, x) for x in positions)
+
+
+def _spinel_anions(u: float) -> tuple[Vector, ...]:
+    """The 32e orbit of Fd-3m in the primitive cell, inversion centre at the origin."""
+    v = 0.5 - 3 * u
+    half = ((u, u, u), (v, u, u), (u, v, u), (u, u, v))
+    return *half, *((-x, -y, -z) for x, y, z in half)
+
+
+_CUBIC: Final = _tetragonal(1.0)
+_FACE_CENTRED: Final = ((0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
+_FACES: Final = ((0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5))
+_EDGES: Final = ((0.5, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, 0.0, 0.5))
+_HEXAGONAL_PAIR: Final = ((1 / 3, 2 / 3, 0.0), (2 / 3, 1 / 3, 0.5))
+_ORIGIN: Final = _along_diagonal(0.0)
+_CENTRE: Final = _along_diagonal(0.5)
+_QUARTER: Final = _along_diagonal(0.25)
+_QUARTERS: Final = _along_diagonal(0.25, 0.75)
 
 _SALTS: Final = ((1, -1), (2, -2), (3, -3))
-_DIHALIDES: Final = ((2, -1), (4, -2))
-_ORIGIN: Final = (0.0, 0.0, 0.0)
-_CENTRE: Final = (0.5, 0.5, 0.5)
-_QUARTER: Final = (0.25, 0.25, 0.25)
+_AX2: Final = ((2, -1), (4, -2))
+_RUTILE_X: Final = ((0.305, 0.305, 0.0), (0.695, 0.695, 0.0), (0.195, 0.805, 0.5), (0.805, 0.195, 0.5))
 
 PROTOTYPES: Final[tuple[Prototype, ...]] = (
-    Prototype(name="rocksalt", spacegroup="Fm-3m", sites=(_ORIGIN, _CENTRE), bonds=((0, 1, 0.5),), charges=_SALTS),
+    Prototype(
+        name="rocksalt",
+        spacegroup="Fm-3m",
+        lattice=_FACE_CENTRED,
+        sites=(_ORIGIN, _CENTRE),
+        bonds=((0, 1, 0.5),),
+        charges=_SALTS,
+    ),
     Prototype(
         name="cesium-chloride",
         spacegroup="Pm-3m",
+        lattice=_CUBIC,
         sites=(_ORIGIN, _CENTRE),
         bonds=((0, 1, sqrt(3) / 2),),
         charges=(*_SALTS, (0, 0)),
     ),
     Prototype(
-        name="zincblende", spacegroup="F-43m", sites=(_ORIGIN, _QUARTER), bonds=((0, 1, sqrt(3) / 4),), charges=_SALTS
+        name="zincblende",
+        spacegroup="F-43m",
+        lattice=_FACE_CENTRED,
+        sites=(_ORIGIN, _QUARTER),
+        bonds=((0, 1, sqrt(3) / 4),),
+        charges=_SALTS,
     ),
     Prototype(
         name="wurtzite",
         spacegroup="P6_3mc",
-        ratio=1.633,
-        hexagonal=True,
-        sites=((1 / 3, 2 / 3, 0.0), (1 / 3, 2 / 3, 0.375)),
+        lattice=_hexagonal(1.633),
+        sites=(_HEXAGONAL_PAIR, ((1 / 3, 2 / 3, 0.375), (2 / 3, 1 / 3, 0.875))),
         bonds=((0, 1, 0.612),),
         charges=_SALTS,
     ),
     Prototype(
-        name="fluorite", spacegroup="Fm-3m", sites=(_ORIGIN, _QUARTER), bonds=((0, 1, sqrt(3) / 4),), charges=_DIHALIDES
+        name="fluorite",
+        spacegroup="Fm-3m",
+        lattice=_FACE_CENTRED,
+        sites=(_ORIGIN, _QUARTERS),
+        bonds=((0, 1, sqrt(3) / 4),),
+        charges=_AX2,
     ),
     Prototype(
         name="antifluorite",
         spacegroup="Fm-3m",
-        sites=(_QUARTER, _ORIGIN),
+        lattice=_FACE_CENTRED,
+        sites=(_QUARTERS, _ORIGIN),
         bonds=((0, 1, sqrt(3) / 4),),
         charges=((1, -2),),
     ),
     Prototype(
         name="rutile",
         spacegroup="P4_2/mnm",
-        ratio=0.65,
-        sites=(_ORIGIN, (0.305, 0.305, 0.0)),
-        bonds=((0, 1, 0.431),),
-        charges=_DIHALIDES,
+        lattice=_tetragonal(0.65),
+        sites=((*_ORIGIN, *_CENTRE), _RUTILE_X),
+        bonds=((0, 1, 0.4263),),
+        charges=_AX2,
     ),
     Prototype(
         name="perovskite",
         spacegroup="Pm-3m",
-        sites=(_CENTRE, _ORIGIN, (0.5, 0.0, 0.0)),
+        lattice=_CUBIC,
+        sites=(_CENTRE, _ORIGIN, _EDGES),
         bonds=((1, 2, 0.5), (0, 2, sqrt(2) / 2)),
         charges=((1, 2, -1), (2, 4, -2), (1, 5, -2), (3, 3, -2)),
     ),
     Prototype(
         name="layered",
         spacegroup="R-3m",
-        ratio=5.0,
-        hexagonal=True,
-        sites=((0.0, 0.0, 0.5), _ORIGIN, (0.0, 0.0, 0.2395)),
+        lattice=_rhombohedral(5.0),
+        sites=(_CENTRE, _ORIGIN, _along_diagonal(0.2395, 0.7605)),
         bonds=((1, 2, 0.744), (0, 2, 0.683)),
         charges=((1, 3, -2),),
     ),
     Prototype(
         name="spinel",
         spacegroup="Fd-3m",
-        sites=(_ORIGIN, (0.625, 0.625, 0.625), (0.3875, 0.3875, 0.3875)),  # origin at the A site
-        bonds=((0, 2, 0.238), (1, 2, 0.2377)),
+        lattice=_FACE_CENTRED,
+        sites=(_along_diagonal(0.125, 0.875), (*_CENTRE, *_FACES), _spinel_anions(0.2625)),
+        bonds=((0, 2, 0.2382), (1, 2, 0.2381)),
         charges=((2, 3, -2),),
     ),
     Prototype(
-        name="fcc", spacegroup="Fm-3m", sites=(_ORIGIN,), bonds=((0, 0, sqrt(2) / 2),), charges=((0,),), primitive=False
+        name="fcc",
+        spacegroup="Fm-3m",
+        lattice=_CUBIC,
+        sites=((*_ORIGIN, *_FACES),),
+        bonds=((0, 0, sqrt(2) / 2),),
+        charges=((0,),),
     ),
     Prototype(
-        name="bcc", spacegroup="Im-3m", sites=(_ORIGIN,), bonds=((0, 0, sqrt(3) / 2),), charges=((0,),), primitive=False
+        name="bcc",
+        spacegroup="Im-3m",
+        lattice=_CUBIC,
+        sites=((*_ORIGIN, *_CENTRE),),
+        bonds=((0, 0, sqrt(3) / 2),),
+        charges=((0,),),
     ),
     Prototype(
         name="hcp",
         spacegroup="P6_3/mmc",
-        ratio=1.633,
-        hexagonal=True,
-        sites=((1 / 3, 2 / 3, 0.25),),
+        lattice=_hexagonal(1.633),
+        sites=(_HEXAGONAL_PAIR,),
         bonds=((0, 0, 1.0),),
         charges=((0,),),
     ),
     Prototype(
         name="auricupride",
         spacegroup="Pm-3m",
-        sites=(_ORIGIN, (0.5, 0.5, 0.0)),
+        lattice=_CUBIC,
+        sites=(_ORIGIN, _FACES),
         bonds=((0, 1, sqrt(2) / 2), (1, 1, sqrt(2) / 2)),
         charges=((0, 0),),
     ),
@@ -150,7 +211,7 @@ PROTOTYPES: Final[tuple[Prototype, ...]] = (
 
 @dataclass(frozen=True, eq=False)
 class UnitCell:
-    """A prototype's cell for a = 1.
+    """A cell for a = 1.
 
     Attributes:
         lattice: (3, 3), rows, in units of a.
@@ -165,15 +226,9 @@ class UnitCell:
 
 @cache
 def unit_cell(prototype: Prototype) -> UnitCell:
-    """Build a prototype's cell from its space group."""
-    edges = (_BUILD_EDGE, _BUILD_EDGE * prototype.ratio)
-    lattice = Lattice.hexagonal(*edges) if prototype.hexagonal else Lattice.tetragonal(*edges)
-    placeholders = _PLACEHOLDERS[: len(prototype.sites)]
-    structure = Structure.from_spacegroup(prototype.spacegroup, lattice, placeholders, prototype.sites)
-    if prototype.primitive:
-        structure = structure.get_primitive_structure()
-    roles = [_PLACEHOLDERS.index(site.specie.symbol) for site in structure]
-    return UnitCell(structure.lattice.matrix / _BUILD_EDGE, structure.frac_coords, np.array(roles))
+    """The cell of a prototype as arrays."""
+    roles = np.repeat(np.arange(len(prototype.sites)), [len(sites) for sites in prototype.sites])
+    return UnitCell(np.array(prototype.lattice), np.concatenate(prototype.sites), roles)
 
 
 def elements_for(charge: int) -> Sequence[str]:
@@ -198,7 +253,10 @@ def formula(prototype: Prototype, symbols: Sequence[str]) -> str:
 
 @cache
 def _radius(symbol: str, charge: int) -> float:
-    radius = Species(symbol, charge).ionic_radius if charge else Element(symbol).metallic_radius
+    with warnings.catch_warnings():
+        # For some ions pymatgen has the low-spin radius only, and says so each time.
+        warnings.filterwarnings("ignore", message="No default ionic radius")
+        radius = Species(symbol, charge).ionic_radius if charge else Element(symbol).metallic_radius
     if radius is None:
         raise ValueError(f"pymatgen knows no radius of {symbol} with charge {charge}")
     return float(radius)

@@ -10,7 +10,6 @@ import argparse
 import gzip
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -77,7 +76,8 @@ def _oxide(seed: int) -> StructureRecord:
     rng = np.random.default_rng(seed)
     cell = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.3), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     cell.make_supercell([[1, 2, 3][seed % 3], 2, 1])
-    cell.perturb(0.1)
+    moved = cell.cart_coords + rng.normal(scale=0.06, size=(len(cell), 3))
+    cell = Structure(cell.lattice, cell.species, moved, coords_are_cartesian=True)
     labels = {
         "forces": rng.normal(size=(len(cell), 3)),
         "stress": rng.normal(size=(3, 3)),
@@ -161,7 +161,7 @@ def seconds(side: Side, targets: dict, device: str) -> float:
 
 
 def peak_memory_mib(name: str, structures: int, device: str) -> float:
-    """Memory that one step takes at its peak on top of model and batch, MiB; on a CPU measured in a process of its own."""
+    """Peak memory of one step on top of model and batch, MiB; on a CPU measured in a process of its own."""
     if device == "cpu":
         command = [
             sys.executable,
@@ -184,9 +184,15 @@ def peak_memory_mib(name: str, structures: int, device: str) -> float:
 def _resident_growth_mib(name: str, structures: int) -> float:
     records, _ = labelled_cells(structures)
     side, targets = SIDES[name](records, "cpu"), targets_of(records, "cpu")
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    before = _status_mib("VmRSS")
     step(side, targets)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before / 2**20
+    return _status_mib("VmHWM") - before
+
+
+def _status_mib(key: str) -> float:
+    # Not getrusage: a child's ru_maxrss starts at its parent's size.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 2**10
 
 
 def compare(structures: int, repeats: int, device: str) -> dict[str, float | int | str]:

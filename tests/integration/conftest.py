@@ -35,3 +35,26 @@ def storage(tmp_path, mlflow_template):
     folder.mkdir()
     shutil.copy(mlflow_template, folder / "mlflow.db")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory):
+    """Thirty-two surrogate structures."""
+    from data_prep.convert import prepare
+    from rung.config.tree import PrepareConfig
+
+    folder = tmp_path_factory.mktemp("data") / "gga"
+    source = {"kind": "surrogate", "functional": "GGA", "num_structures": 32}
+    split = {"validation": 0.2, "test": 0.2}
+    prepare(PrepareConfig.model_validate({"output": str(folder), "source": source, "split": split}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A Ray cluster of this session's own; the dashboard stays on, Ray Train's clean-up needs it."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, object_store_memory=200 * 2**20, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()

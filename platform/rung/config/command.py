@@ -61,9 +61,9 @@ def run_job(tree: type[AnySection], main: Callable[[AnySection], Path], argv: Se
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, argv)
     except Exception as error:
-        if not _is_for_the_user(error):
+        if not is_for_the_user(error):
             raise
-        return _report(f"error: {error}", BAD_INPUT if _is_bad_input(error) else FAILURE, argv)
+        return _report(f"error: {error}", BAD_INPUT if is_bad_input(error) else FAILURE, argv)
     return 0
 
 
@@ -144,7 +144,7 @@ def _report(message: str, code: int, argv: Sequence[str]) -> int:
     return code
 
 
-def _is_for_the_user(error: Exception) -> bool:
+def is_for_the_user(error: Exception) -> bool:
     """Whether the message alone tells what to change.
 
     So it is for our own kinds of error, for trouble with files, and for a ValueError that our code raised. A ValueError
@@ -160,7 +160,8 @@ def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in ("rung", "data_prep", "__main__")
 
 
-def _is_bad_input(error: Exception) -> bool:
+def is_bad_input(error: Exception) -> bool:
+    """Whether config or data are at fault, rather than the run."""
     return isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError)
 
 

@@ -157,11 +157,12 @@ class _Bonds:
 
     @classmethod
     def _join(cls, records: Sequence[GraphRecord], num_atoms: NDArray[np.int64], rows: list[slice]) -> Self:
-        atoms = [record.bond_atoms[part] for record, part in zip(records, rows, strict=True)]
-        counts = [len(part) for part in atoms]
+        # Two contiguous rows: the model gathers by one of them at a time.
+        atoms = [record.bond_atoms[part].T for record, part in zip(records, rows, strict=True)]
+        counts = [part.shape[1] for part in atoms]
         first_atom = np.repeat(np.cumsum(num_atoms) - num_atoms, counts)
         return cls(
-            atoms=np.concatenate(atoms).T + first_atom,
+            atoms=np.add(np.concatenate(atoms, axis=1), first_atom, order="C"),
             image=np.concatenate([record.bond_image[part] for record, part in zip(records, rows, strict=True)]),
             owner=np.repeat(np.arange(len(records)), counts),
         )

@@ -1,21 +1,36 @@
-"""A record as bytes: a header, then the raw little-endian arrays of `rung.data.fields.FIELDS` in that order.
+"""A record as bytes: a header, then the little-endian arrays of `rung.data.fields.FIELDS` in that order, deflated.
 
-Absent labels are left out. Nothing is pickled, and equal records have equal bytes.
+Absent labels are left out. Nothing is pickled, and equal records have equal bytes. Bonds are most of a record and are
+stored column by column: their small integers then deflate to a third.
 """
 
 import struct
 import zlib
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
-from rung.data.fields import FIELDS
+from rung.data.fields import FIELDS, Field, Level
 from rung.data.record import GraphRecord
 
 FORMAT_VERSION: Final = 1
 """Version of records, shards and manifests; a reader refuses newer ones."""
 
-_HEADER: Final = struct.Struct("<HHIIIII")  # version, labels, atoms, bonds, short bonds, angles, CRC-32 of the arrays
+_HEADER: Final = struct.Struct("<HHIIII")  # version, labels, atoms, bonds, short bonds, angles
+_CHECKSUM: Final = struct.Struct("<I")  # CRC-32 of the header and of the deflated arrays
+_PREFIX: Final = _HEADER.size + _CHECKSUM.size
+_DEFLATE_LEVEL: Final = 1  # higher ones take several times as long for a tenth fewer bytes
+
+
+def _order(field: Field) -> Literal["C", "F"]:
+    """Order of a field's array: bonds by column, the rest by row."""
+    return "F" if field.level is Level.BOND else "C"
+
+
+# Each field with the flag of its label as a plain integer, 0 for fields of every record.
+_LAYOUT: Final[tuple[tuple[Field, int, Literal["C", "F"]], ...]] = tuple(
+    (field, int(field.label or 0), _order(field)) for field in FIELDS
+)
 
 
 class ShardError(ValueError):
@@ -24,33 +39,38 @@ class ShardError(ValueError):
 
 def encode(record: GraphRecord) -> bytes:
     """Turn a record into the bytes that `decode` reads."""
-    values = ((field, getattr(record, field.name)) for field in FIELDS)
-    body = b"".join(np.asarray(value, field.dtype).tobytes() for field, value in values if value is not None)
+    values = ((getattr(record, field.name), field.dtype, order) for field, _, order in _LAYOUT)
+    arrays = b"".join(np.asarray(value, dtype).tobytes(order) for value, dtype, order in values if value is not None)
+    body = zlib.compress(arrays, _DEFLATE_LEVEL)
     sizes = (record.num_atoms, record.num_bonds, record.num_short_bonds, record.num_angles)
-    return _HEADER.pack(FORMAT_VERSION, record.labels, *sizes, zlib.crc32(body)) + body
+    header = _HEADER.pack(FORMAT_VERSION, record.labels, *sizes)
+    return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
 
 
 def decode(payload: bytes, record_id: int = -1) -> GraphRecord:
-    """Read a record; its arrays are read-only views of `payload`.
+    """Read a record; its arrays are read-only.
 
     Raises:
         ShardError: for another format version, missing bytes or a wrong checksum.
     """
-    if len(payload) < _HEADER.size:
-        raise ShardError(f"{len(payload)} bytes are no record: its header alone has {_HEADER.size}")
-    version, flags, num_atoms, num_bonds, num_short_bonds, num_angles, checksum = _HEADER.unpack_from(payload)
+    if len(payload) < _PREFIX:
+        raise ShardError(f"{len(payload)} bytes are no record: what precedes its arrays alone has {_PREFIX}")
+    version, flags, num_atoms, num_bonds, num_short_bonds, num_angles = _HEADER.unpack_from(payload)
     if version != FORMAT_VERSION:
         raise ShardError(f"the record has format {version}; this version of Rung reads format {FORMAT_VERSION}")
-    if zlib.crc32(memoryview(payload)[_HEADER.size :]) != checksum:
+    view = memoryview(payload)
+    checksum = zlib.crc32(view[_PREFIX:], zlib.crc32(view[: _HEADER.size]))
+    if (checksum,) != _CHECKSUM.unpack_from(payload, _HEADER.size):
         raise ShardError(f"the checksum does not match the {len(payload)} bytes of the record: the file is damaged")
+    arrays = zlib.decompress(view[_PREFIX:])
     values: dict[str, Any] = {}
-    offset = _HEADER.size
-    for field in FIELDS:
-        if field.label is not None and not flags & field.label:
+    offset = 0
+    for field, flag, order in _LAYOUT:
+        if flag & flags != flag:
             values[field.name] = None
             continue
         shape = field.full_shape(num_atoms, num_bonds)
-        array = np.ndarray(shape, field.dtype, payload, offset)
+        array = np.ndarray(shape, field.dtype, arrays, offset, order=order)
         offset += array.nbytes
         values[field.name] = array if shape else float(array)
     return GraphRecord(num_short_bonds=num_short_bonds, num_angles=num_angles, record_id=record_id, **values)

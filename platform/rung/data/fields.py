@@ -49,8 +49,9 @@ class Field:
 
     def full_shape(self, num_atoms: int, num_bonds: int) -> tuple[int, ...]:
         """Shape of the whole array in a record of this size."""
-        rows = {Level.GRAPH: (), Level.ATOM: (num_atoms,), Level.BOND: (num_bonds,)}[self.level]
-        return (*rows, *self.shape)
+        if self.level is Level.GRAPH:
+            return self.shape
+        return (num_atoms if self.level is Level.ATOM else num_bonds, *self.shape)
 
 
 def _field(name: str, level: Level, dtype: str, shape: tuple[int, ...], unit: str, meaning: str) -> Field:

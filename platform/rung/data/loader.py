@@ -1,6 +1,9 @@
 """Batches in the order of their plans, decoded and collated ahead of the model by worker processes."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -106,6 +109,15 @@ def _start_worker(reader: RecordReader) -> None:
     _worker_reader = reader
     # The cores belong to the training process; a worker's tensors are too small to share out.
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave when the training process is gone: if it was killed, nobody else ends its workers."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - workers are always started by another process
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _load_arrays(micro_batches: _RecordIds) -> list[_Arrays]:

@@ -3,29 +3,32 @@
 The network is Deng et al., Nat. Mach. Intell. 5, 1031 (2023); the parameters live in upstream's own `CHGNet`, and the
 result agrees with upstream's `forward` to rounding. What makes it fast:
 
-- Bonds are undirected. The two directed edges of a bond share basis, features and weight, and are two rows of one
-  (2, num_bonds, ...) tensor, so nothing of a bond is gathered.
+- Bonds are undirected. The two directed edges of a bond share basis, features and weight; messages go once forward and
+  once backward over all bonds, so nothing of a bond is gathered.
 - The first linear layer of a gated perceptron reads [centre | bond | neighbour (| angle)]. A linear layer of a
   concatenation is the sum of one layer per part, so each block of the weight is applied where its part lives (atoms,
   undirected bonds) and only the sums are formed per edge or angle. Core and gate share these products.
 - Only short bonds (< bond cutoff) carry angles, and only their features ever change. All other bonds keep their
   embedding, which each layer reads straight from the basis through the product of both weights.
 - A sum of messages weighted by both bonds of an angle takes the weight of the first bond after the sum.
+- Gathering, perceptron and sum are one operation with derivatives of its own (`rung.model.message`, `rung.model.gate`),
+  which keeps nothing per edge or angle.
 - The last angle update feeds nothing and is left out; its parameters keep no gradient (see `unused_parameters`).
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- as everyone who uses torch writes it
 from chgnet.model import CHGNet
-from chgnet.model.functions import MLP, GatedMLP
+from chgnet.model.functions import GatedMLP
 from chgnet.model.layers import AtomConv
 from torch import Tensor, nn
 
 from rung.data.batch import GraphBatch
-from rung.model.gate import Parameters
 from rung.model.geometry import bond_vectors, expand, forces_from, stress_from
+from rung.model.layers import after_first_layer, angle_update, atom_conv, bond_conv, first_layer, perceptron
 from rung.model.message import Routes, pass_messages
 from rung.model.support import require_supported
 
@@ -74,7 +77,8 @@ def evaluate(
     derivatives = forces or stress
     vectors = bond_vectors(batch).requires_grad_(derivatives)
     with torch.set_grad_enabled(derivatives or create_graph):
-        site_energies, moments = _network(model, batch, vectors, magmoms=magmoms)
+        topology = _topology(batch, learns=create_graph)
+        site_energies, moments = _network(model, batch, topology, vectors, magmoms=magmoms)
         gradient = None
         if derivatives:
             (gradient,) = torch.autograd.grad(site_energies.sum(), vectors, create_graph=create_graph)
@@ -118,7 +122,7 @@ class _Topology:
     to_angles: Routes
 
 
-def _topology(batch: GraphBatch) -> _Topology:
+def _topology(batch: GraphBatch, *, learns: bool) -> _Topology:
     first, second = batch.bond_atoms
     num_atoms, num_bonds, num_angles = len(batch.atomic_numbers), batch.num_bonds, batch.num_angles
     short, bond_i, bond_j = batch.num_short_bonds, batch.angle_bond_i, batch.angle_bond_j
@@ -126,18 +130,19 @@ def _topology(batch: GraphBatch) -> _Topology:
     spoke_i = bond_i + short * (batch.angle_centre != first[bond_i])
     sides = (spoke_i, bond_j, None)
     return _Topology(
-        forward=Routes((first, second, None), None, first, num_bonds, num_atoms),
-        backward=Routes((second, first, None), None, second, num_bonds, num_atoms),
+        forward=Routes((first, second, None), None, first, num_bonds, num_atoms, learns),
+        backward=Routes((second, first, None), None, second, num_bonds, num_atoms, learns),
         spokes=torch.cat((first[:short], second[:short])),
-        to_bonds=Routes(sides, bond_j, bond_i, num_angles, short),
-        to_angles=Routes(sides, None, None, num_angles, num_angles),
+        to_bonds=Routes(sides, bond_j, bond_i, num_angles, short, learns),
+        to_angles=Routes(sides, None, None, num_angles, num_angles, learns),
     )
 
 
-def _network(model: CHGNet, batch: GraphBatch, vectors: Tensor, *, magmoms: bool) -> tuple[Tensor, Tensor | None]:
+def _network(
+    model: CHGNet, batch: GraphBatch, topology: _Topology, vectors: Tensor, *, magmoms: bool
+) -> tuple[Tensor, Tensor | None]:
     """Energy of each site (num_atoms,) in eV, without reference, and magnetic moments (num_atoms,) in μB."""
     bases = expand(model, batch, vectors)
-    topology = _topology(batch)
     atoms = model.atom_embedding(batch.atomic_numbers - 1)
     short_bonds = model.bond_embedding(bases.atom_graph[: batch.num_short_bonds])
     changes: Tensor | None = None  # of the short bonds, since their embedding
@@ -145,24 +150,26 @@ def _network(model: CHGNet, batch: GraphBatch, vectors: Tensor, *, magmoms: bool
     weights = model.bond_weights_ag(bases.atom_graph)
     short_weights = model.bond_weights_bg(bases.bond_graph)
 
-    for depth, bond_conv in enumerate(model.bond_conv_layers):
+    for depth in range(model.n_conv - 1):
         edges = _edge_terms(model, depth, bases.atom_graph, changes)
-        atoms = atoms + _atom_conv(model.atom_conv_layers[depth], topology, atoms, edges, weights)
-        block = bond_conv.twoBody_bond
-        terms = _angle_terms(block, topology, atoms, short_bonds, angles)
-        sums = pass_messages(topology.to_bonds, terms, short_weights, _after_first_layer(block)) * short_weights
-        change = bond_conv.mlp_out(sums)
+        atoms = atoms + _atom_change(atom_conv(model, depth), topology, atoms, edges, weights)
+        layer = bond_conv(model, depth)
+        terms = _angle_terms(perceptron(layer), topology, atoms, short_bonds, angles)
+        # The weight of an angle's first bond is common to all messages to that bond, so it follows the sum.
+        sums = pass_messages(topology.to_bonds, terms, short_weights, after_first_layer(perceptron(layer)))
+        change = layer.mlp_out(sums * short_weights)
         changes = change if changes is None else changes + change
         short_bonds = short_bonds + change
-        if depth + 1 < len(model.bond_conv_layers):
-            block = model.angle_layers[depth].twoBody_bond
+        if depth + 2 < model.n_conv:
+            block = perceptron(angle_update(model, depth))
             terms = _angle_terms(block, topology, atoms, short_bonds, angles)
-            angles = angles + pass_messages(topology.to_angles, terms, None, _after_first_layer(block))
+            angles = angles + pass_messages(topology.to_angles, terms, None, after_first_layer(block))
 
     moments = model.site_wise(atoms)[:, 0].abs() if magmoms else None
     edges = _edge_terms(model, -1, bases.atom_graph, changes)
-    atoms = atoms + _atom_conv(model.atom_conv_layers[-1], topology, atoms, edges, weights)
-    return model.mlp(model.readout_norm(atoms))[:, 0], moments
+    atoms = atoms + _atom_change(atom_conv(model, -1), topology, atoms, edges, weights)
+    normal = cast("nn.LayerNorm", model.readout_norm)(atoms)
+    return model.mlp(normal)[:, 0], moments
 
 
 def _edge_terms(model: CHGNet, depth: int, basis: Tensor, changes: Tensor | None) -> Tensor:
@@ -171,9 +178,9 @@ def _edge_terms(model: CHGNet, depth: int, basis: Tensor, changes: Tensor | None
     A bond's features are its embedding plus, for short bonds, what bond convolutions added. The first is read from
     the basis with both weights multiplied beforehand, which is exact since nothing lies between the two.
     """
-    block = model.atom_conv_layers[depth].twoBody_atom
+    block = perceptron(atom_conv(model, depth))
     width = model.atom_fea_dim
-    weight, bias = _first_layer(block)
+    weight, bias = first_layer(block)
     weight = weight[:, width:-width]
     terms = F.linear(basis, weight @ model.bond_embedding.weight, bias)
     if changes is None:
@@ -182,51 +189,30 @@ def _edge_terms(model: CHGNet, depth: int, basis: Tensor, changes: Tensor | None
     return torch.cat((terms[:short] + F.linear(changes, weight), terms[short:]))
 
 
-def _atom_conv(layer: AtomConv, topology: _Topology, atoms: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    """Change of the atoms' features (Deng et al. 2023, eq. 3): (num_atoms, feature_dim)."""
-    block = layer.twoBody_atom
+def _atom_change(layer: AtomConv, topology: _Topology, atoms: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
+    """What an atom convolution adds to the atoms' features (Deng et al. 2023, eq. 3): (num_atoms, feature_dim)."""
     width = atoms.shape[1]
-    weight, _ = _first_layer(block)
+    weight, _ = first_layer(perceptron(layer))
     terms = (F.linear(atoms, weight[:, :width]), F.linear(atoms, weight[:, -width:]), edges)
-    rest = _after_first_layer(block)
-    sums = sum(pass_messages(routes, terms, weights, rest) for routes in (topology.forward, topology.backward))
-    return layer.mlp_out(sums)
+    rest = after_first_layer(perceptron(layer))
+    forward = pass_messages(topology.forward, terms, weights, rest)
+    return layer.mlp_out(forward + pass_messages(topology.backward, terms, weights, rest))
 
 
 def _angle_terms(
     block: GatedMLP, topology: _Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
 ) -> tuple[Tensor, ...]:
     """Parts of the first layer of [bond i | bond j | angle | centre atom] (eq. 4 and 5), each (..., 2 * hidden_dim)."""
-    weight, bias = _first_layer(block)
+    weight, bias = first_layer(block)
     blocks = weight.split((bonds.shape[1], bonds.shape[1], angles.shape[1], atoms.shape[1]), dim=1)
     # The centre belongs to the directed bond i, of which there are fewer than angles.
     spokes = F.linear(bonds, blocks[0]).repeat(2, 1) + F.linear(atoms, blocks[3]).index_select(0, topology.spokes)
     return spokes, F.linear(bonds, blocks[1]), F.linear(angles, blocks[2], bias)
 
 
-def _linears(perceptron: MLP) -> list[nn.Linear]:
-    return [layer for layer in perceptron.layers if isinstance(layer, nn.Linear)]
-
-
-def _first_layer(block: GatedMLP) -> tuple[Tensor, Tensor]:
-    """First layers of core and gate as one: weight (2 * hidden_dim, input_dim) and bias (2 * hidden_dim,)."""
-    core, opening = _linears(block.mlp_core)[0], _linears(block.mlp_gate)[0]
-    return torch.cat((core.weight, opening.weight)), torch.cat((core.bias, opening.bias))
-
-
-def _after_first_layer(block: GatedMLP) -> Parameters:
-    """What follows a gated perceptron's first layer, core and gate stacked."""
-    norms, layers = (block.bn1, block.bn2), (_linears(block.mlp_core)[1:], _linears(block.mlp_gate)[1:])
-    scale, shift = torch.stack([norm.weight for norm in norms]), torch.stack([norm.bias for norm in norms])
-    if not layers[0]:
-        return Parameters(scale, shift)
-    weight = torch.stack([layer[0].weight.T for layer in layers])
-    return Parameters(scale, shift, weight, torch.stack([layer[0].bias for layer in layers]))
-
-
 def _reference_energies(model: CHGNet, batch: GraphBatch) -> Tensor:
     """Reference energy of each atom's element, (num_atoms,) eV."""
-    reference = model.composition_model
-    if reference is None:
+    if model.composition_model is None:
         return torch.zeros_like(batch.frac_coords[:, 0])
-    return reference.fc.weight[0, batch.atomic_numbers - 1]
+    weight = model.get_parameter("composition_model.fc.weight")
+    return weight[0, batch.atomic_numbers - 1]

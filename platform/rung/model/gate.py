@@ -43,7 +43,7 @@ class _Rows:
 
     def __init__(self, hidden: Tensor, parameters: Parameters) -> None:
         self.parameters = parameters
-        self.hidden = hidden.unflatten(1, (2, -1)).transpose(0, 1)
+        self.hidden = _planes(hidden)
         if parameters.weight is None or parameters.bias is None:
             self.outputs = self.hidden.contiguous()
         else:
@@ -58,6 +58,7 @@ class _Rows:
         self.gate = gate.sigmoid_()
 
     def message(self) -> Tensor:
+        """Unweighted messages: (rows, feature_dim)."""
         return self.core * self.gate
 
     def slopes(self) -> tuple[Tensor, Tensor]:
@@ -157,9 +158,9 @@ def message_second_gradient(
 ) -> SecondGradients:
     """Second derivative: what a loss of the first derivative passes back.
 
-    The first derivative contracted with directions (u, v) is the contraction of `gradient` with the change m' of the
-    messages when hidden values move along u and weights along v. This function differentiates <gradient, m'>: a dot
-    marks a change along the directions.
+    The first derivative contracted with directions (u, v) equals <gradient, change>, where `change` is how the messages
+    move when hidden values move along u and weights along v. This function differentiates that product. In names,
+    `x_dot` is the change of x, and `by_x` the derivative of the product by x.
 
     Args:
         hidden: as for `message`.
@@ -169,66 +170,88 @@ def message_second_gradient(
         directions: gradients by its results `hidden` and `weight`.
     """
     rows = _Rows(hidden, parameters)
-    scale = parameters.scale[:, None]
-    along_hidden, along_weight = directions
-    along_hidden = along_hidden.unflatten(1, (2, -1)).transpose(0, 1)
+    along_hidden = _planes(directions[0])
     if parameters.weight is None:
-        outputs_dot = along_hidden.contiguous()
+        inputs_dot, outputs_dot = None, along_hidden.contiguous()
     else:
-        input_slope = rows.input_slope()
-        inputs_dot = along_hidden * input_slope
+        inputs_dot = along_hidden * rows.input_slope()
         outputs_dot = torch.bmm(inputs_dot, parameters.weight)
     normal_dot = rows.through_norm(outputs_dot)
-    core_dot, gate_dot = normal_dot * scale
-
-    core, gate, sigmoid = rows.core, rows.gate, rows.sigmoid
-    core_slope, gate_slope = rows.slopes()
-    core_curve = _silu_curvature(core, sigmoid, core_slope)
-    gate_curve = gate_slope * torch.add(1, gate, alpha=-2)
-    by_core, by_gate = core_slope * gate, core * gate_slope  # slopes of the message
-    both = core_slope * gate_slope
-    change = (by_core * core_dot).addcmul_(by_gate, gate_dot)
-    curve_core = core_curve.mul_(gate).mul_(core_dot).addcmul_(both, gate_dot)
-    curve_gate = gate_curve.mul_(core).mul_(gate_dot).addcmul_(both, core_dot)
-    weighted = gradient
-    by_weight = None
-    if weight is not None:
-        weighted = gradient * weight
-        by_weight = gradient * change
-        change = change * weight
-    by_normal = torch.stack((curve_core, curve_gate)).mul_(weighted)
-    if along_weight is not None:
-        change = torch.addcmul(change, core * gate, along_weight)
-        turned = gradient * along_weight
-        by_normal[0].addcmul_(by_core, turned)
-        by_normal[1].addcmul_(by_gate, turned)
-    by_normal_dot = torch.stack((by_core, by_gate)).mul_(weighted)
-
-    # The normalisation itself bends: its slope depends on the mean and spread of the outputs.
-    scaled = by_normal_dot * scale
-    normal, inverse = rows.normal, rows.inverse
-    slant = (outputs_dot * normal).mean(dim=2, keepdim=True)
-    pull = (scaled * normal).mean(dim=2, keepdim=True)
-    spread = (scaled * normal_dot).mean(dim=2, keepdim=True)
-    bent = (
-        (by_normal * scale).addcmul_(inverse * slant, scaled, value=-1).addcmul_(inverse * pull, outputs_dot, value=-1)
-    )
-    by_outputs = rows.through_norm(bent).addcmul_(inverse * spread, normal, value=-1)
-    by_outputs_dot = rows.through_norm(scaled)
-
-    sums = Parameters(
-        scale=(by_normal * normal).addcmul_(by_normal_dot, normal_dot).sum(dim=1), shift=by_normal.sum(dim=1)
-    )
-    if parameters.weight is None:
-        return SecondGradients(change, _side_by_side(by_outputs), by_weight, sums)
+    gated = _second_of_gate(rows, normal_dot * parameters.scale[:, None], weight, gradient, directions[1])
+    by_outputs, by_outputs_dot = _second_of_norm(rows, gated, outputs_dot, normal_dot)
+    scale = (gated.by_normal * rows.normal).addcmul_(gated.by_normal_dot, normal_dot).sum(dim=1)
+    sums = Parameters(scale, gated.by_normal.sum(dim=1))
+    if parameters.weight is None or inputs_dot is None:
+        return SecondGradients(gated.change, _side_by_side(by_outputs), gated.by_weight, sums)
     back = parameters.weight.transpose(1, 2)
-    input_curve = _silu_curvature(rows.inputs, rows.opening, input_slope)
-    by_hidden = torch.bmm(by_outputs, back) * input_slope
-    by_hidden += torch.bmm(by_outputs_dot, back).mul_(along_hidden).mul_(input_curve)
+    by_hidden = torch.bmm(by_outputs, back).mul_(rows.input_slope())
+    bent = torch.bmm(by_outputs_dot, back).mul_(along_hidden)
+    by_hidden.addcmul_(bent, _silu_curvature(rows.inputs, rows.opening, rows.input_slope()))
     by_matrix = torch.bmm(rows.inputs.transpose(1, 2), by_outputs)
-    by_matrix += torch.bmm(inputs_dot.transpose(1, 2), by_outputs_dot)
-    sums = Parameters(sums.scale, sums.shift, by_matrix, by_outputs.sum(dim=1))
-    return SecondGradients(change, _side_by_side(by_hidden), by_weight, sums)
+    by_matrix.baddbmm_(inputs_dot.transpose(1, 2), by_outputs_dot)
+    sums = Parameters(scale, sums.shift, by_matrix, by_outputs.sum(dim=1))
+    return SecondGradients(gated.change, _side_by_side(by_hidden), gated.by_weight, sums)
+
+
+@dataclass(frozen=True)
+class _SecondOfGate:
+    """Of the weighted product of silu and sigmoid.
+
+    Attributes:
+        change: (rows, feature_dim) of the messages along the directions, which is the derivative by the gradient.
+        by_weight: (rows, feature_dim), or None.
+        by_normal: (2, rows, feature_dim) before the norm's scale.
+        by_normal_dot: (2, rows, feature_dim) likewise.
+    """
+
+    change: Tensor
+    by_weight: Tensor | None
+    by_normal: Tensor
+    by_normal_dot: Tensor
+
+
+def _second_of_gate(
+    rows: _Rows, scaled_dot: Tensor, weight: Tensor | None, gradient: Tensor, along_weight: Tensor | None
+) -> _SecondOfGate:
+    core, gate = rows.core, rows.gate
+    core_dot, gate_dot = scaled_dot
+    core_slope, gate_slope = rows.slopes()
+    by_core, by_gate, by_both = core_slope * gate, core * gate_slope, core_slope * gate_slope
+    change = (by_core * core_dot).addcmul_(by_gate, gate_dot)
+    core_curve = _silu_curvature(core, rows.sigmoid, core_slope).mul_(gate)
+    gate_curve = torch.sub(1, gate, alpha=2).mul_(by_gate)
+    by_normal = torch.stack(
+        (core_curve.mul_(core_dot).addcmul_(by_both, gate_dot), gate_curve.mul_(gate_dot).addcmul_(by_both, core_dot))
+    )
+    by_normal_dot = torch.stack((by_core, by_gate))
+    if weight is None:
+        return _SecondOfGate(change, None, by_normal.mul_(gradient), by_normal_dot.mul_(gradient))
+    by_weight = gradient * change
+    change = change.mul_(weight)
+    by_normal.mul_(weight)
+    if along_weight is not None:
+        change.addcmul_(core * gate, along_weight)
+        by_normal.addcmul_(by_normal_dot, along_weight)
+    return _SecondOfGate(change, by_weight, by_normal.mul_(gradient), by_normal_dot.mul_(gradient * weight))
+
+
+def _second_of_norm(
+    rows: _Rows, gated: _SecondOfGate, outputs_dot: Tensor, normal_dot: Tensor
+) -> tuple[Tensor, Tensor]:
+    """By the outputs and by their change: the norm bends, as its slope depends on the outputs' mean and spread."""
+    scale, normal, inverse = rows.parameters.scale[:, None], rows.normal, rows.inverse
+    by_dot = gated.by_normal_dot * scale
+    slant = (outputs_dot * normal).mean(dim=2, keepdim=True).mul_(inverse)
+    pull = (by_dot * normal).mean(dim=2, keepdim=True).mul_(inverse)
+    spread = (by_dot * normal_dot).mean(dim=2, keepdim=True).mul_(inverse)
+    by_normal = (gated.by_normal * scale).addcmul_(slant, by_dot, value=-1).addcmul_(pull, outputs_dot, value=-1)
+    by_outputs = rows.through_norm(by_normal).addcmul_(spread, normal, value=-1)
+    return by_outputs, rows.through_norm(by_dot)
+
+
+def _planes(side_by_side: Tensor) -> Tensor:
+    """(rows, 2 * width) to (2, rows, width), a view."""
+    return side_by_side.unflatten(1, (2, -1)).transpose(0, 1)
 
 
 def _side_by_side(planes: Tensor) -> Tensor:
@@ -246,6 +269,5 @@ def _silu_slope(silu: Tensor, sigmoid: Tensor) -> Tensor:
 
 
 def _silu_curvature(silu: Tensor, sigmoid: Tensor, slope: Tensor) -> Tensor:
-    # d(s + z s (1 - s)) = s (1 - s) (1 - z s) + slope (1 - s)
-    rest = torch.sub(1, sigmoid)
-    return rest * torch.addcmul(slope, sigmoid, torch.sub(1, silu))
+    # d(s + z s (1 - s)) = (1 - s) (slope + s (1 - z s))
+    return torch.sub(1, sigmoid).mul_(torch.addcmul(slope, sigmoid, torch.sub(1, silu)))

@@ -5,9 +5,9 @@ derivatives is computed again instead, so a step needs memory for its atoms and 
 blocks that stay in the processor's cache.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Routes:
         target: (num_messages,) row that the message is added to.
         num_messages: how many.
         num_targets: rows of the result.
+        learns: whether the parameters take part in derivatives; without, forces cost none of their gradients.
     """
 
     terms: tuple[Tensor | None, ...]
@@ -38,6 +39,7 @@ class Routes:
     target: Tensor | None
     num_messages: int
     num_targets: int
+    learns: bool
 
 
 def pass_messages(routes: Routes, terms: tuple[Tensor, ...], weight: Tensor | None, parameters: Parameters) -> Tensor:
@@ -45,8 +47,8 @@ def pass_messages(routes: Routes, terms: tuple[Tensor, ...], weight: Tensor | No
 
     result[t] = sum over messages r with target t of w[r] * phi(sum over terms k of terms[k][routes.terms[k][r]])
 
-    The result may be differentiated by terms and weight twice, and by the parameters once (before or after a
-    derivative by terms or weight). A derivative by parameters must be the last: under `create_graph=True` they get none.
+    The result may be differentiated twice. The parameters take part in the last derivative only: one taken under
+    `create_graph=True` gives them none.
 
     Args:
         routes: rows of the parts of each message.
@@ -58,145 +60,144 @@ def pass_messages(routes: Routes, terms: tuple[Tensor, ...], weight: Tensor | No
         (num_targets, feature_dim)
     """
     tensors = (parameters.scale, parameters.shift, parameters.weight, parameters.bias)
-    return _Messages.apply(routes, weight, *tensors, *terms)  # type: ignore[no-any-return]
+    if not routes.learns:
+        tensors = tuple(None if tensor is None else tensor.detach() for tensor in tensors)
+    result: Any = _Messages.apply(routes, weight, *tensors, *terms)
+    return result
 
 
 class _Messages(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, routes: Routes, weight: Tensor | None, *tensors: Tensor | None) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, routes: Routes, weight: Tensor | None, *tensors: Tensor | None) -> Tensor:
         ctx.routes = routes
         ctx.save_for_backward(weight, *tensors)
-        parameters, terms = Parameters(*tensors[:4]), tensors[4:]
-        result = terms[0].new_zeros(routes.num_targets, parameters.scale.shape[1])
-        for rows in _blocks(routes, terms[0]):
-            _add(
-                result,
-                routes.target,
-                rows,
-                message(_hidden(routes, terms, rows), _take(weight, routes.weight, rows), parameters),
-            )
+        inputs = _Inputs.of(weight, tensors)
+        result = inputs.terms[0].new_zeros(routes.num_targets, inputs.parameters.scale.shape[1])
+        for rows in _blocks(routes, result.device):
+            block = message(_hidden(routes, inputs.terms, rows), _weight(routes, weight, rows), inputs.parameters)
+            _add(result, routes.target, rows, block)
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        routes, (weight, *tensors) = ctx.routes, ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), routes, (weight, *tensors) = gradients, ctx.routes, ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: the gradient will be differentiated again
-            by_weight, *by_terms = _MessagesGradient.apply(routes, gradient, weight, *tensors)
+            by_weight, *by_terms = _MessagesGradient.apply(routes, gradient, weight, *tensors)  # type: ignore[misc]
             return None, by_weight, None, None, None, None, *by_terms
         with_parameters = any(ctx.needs_input_grad[2:6])
-        by_weight, by_terms, sums = _first_derivative(
-            routes, gradient, weight, tensors, with_parameters=with_parameters
-        )
-        return None, by_weight, *sums, *by_terms
+        found = _first_derivative(routes, gradient, _Inputs.of(weight, tensors), with_parameters=with_parameters)
+        return None, found.weight, *found.parameters, *found.terms
 
 
 class _MessagesGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, routes: Routes, gradient: Tensor, weight: Tensor | None, *tensors: Tensor | None) -> tuple:  # noqa: ANN401
+    def forward(
+        ctx: Any, routes: Routes, gradient: Tensor, weight: Tensor | None, *tensors: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         ctx.routes = routes
         ctx.save_for_backward(gradient, weight, *tensors)
         ctx.set_materialize_grads(False)
-        by_weight, by_terms, _ = _first_derivative(routes, gradient, weight, tensors, with_parameters=False)
-        return by_weight, *by_terms
+        found = _first_derivative(routes, gradient, _Inputs.of(weight, tensors), with_parameters=False)
+        return found.weight, *found.terms
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, along_weight: Tensor | None, *along_terms: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *directions: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides its names
+        along_weight, *along_terms = directions
         routes, (gradient, weight, *tensors) = ctx.routes, ctx.saved_tensors
-        parameters, terms = Parameters(*tensors[:4]), tensors[4:]
-        by_gradient = torch.zeros_like(gradient)
-        by_weight = None if weight is None else torch.zeros_like(weight)
-        by_terms = [torch.zeros_like(term) for term in terms]
-        sums = _Sums()
-        for rows in _blocks(routes, terms[0]):
+        inputs = _Inputs.of(weight, tensors)
+        sums, by_gradient = _Sums(inputs), torch.zeros_like(gradient)
+        for rows in _blocks(routes, gradient.device):
             found = message_second_gradient(
-                _hidden(routes, terms, rows),
-                _take(weight, routes.weight, rows),
-                parameters,
-                _take(gradient, routes.target, rows),
-                (_hidden(routes, along_terms, rows), _take(along_weight, routes.weight, rows)),
+                _hidden(routes, inputs.terms, rows),
+                _weight(routes, weight, rows),
+                inputs.parameters,
+                _rows_of(gradient, routes.target, rows),
+                (_hidden(routes, along_terms, rows), _weight(routes, along_weight, rows)),
             )
             _add(by_gradient, routes.target, rows, found.gradient)
-            _add(by_weight, routes.weight, rows, found.weight)
-            for total, index in zip(by_terms, routes.terms, strict=True):
-                _add(total, index, rows, found.hidden)
-            sums.add(found.parameters)
-        return None, by_gradient, by_weight, *sums.totals, *by_terms
+            sums.add(routes, rows, found.hidden, found.weight, found.parameters)
+        return None, by_gradient, sums.weight, *sums.parameters, *sums.terms
 
 
-def _first_derivative(
-    routes: Routes,
-    gradient: Tensor,
-    weight: Tensor | None,
-    tensors: tuple[Tensor | None, ...],
-    *,
-    with_parameters: bool,
-) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
-    """Gradient by weight, by each term and by each parameter."""
-    parameters, terms = Parameters(*tensors[:4]), tensors[4:]
-    by_weight = None if weight is None else torch.zeros_like(weight)
-    by_terms = [torch.zeros_like(term) for term in terms]
-    sums = _Sums()
-    for rows in _blocks(routes, terms[0]):
-        found = message_gradient(
-            _hidden(routes, terms, rows),
-            _take(weight, routes.weight, rows),
-            parameters,
-            _take(gradient, routes.target, rows),
-            with_parameters=with_parameters,
-        )
-        _add(by_weight, routes.weight, rows, found.weight)
-        for total, index in zip(by_terms, routes.terms, strict=True):
-            _add(total, index, rows, found.hidden)
-        sums.add(found.parameters)
-    return by_weight, by_terms, sums.totals
+@dataclass(frozen=True)
+class _Inputs:
+    """The tensors that a sum of messages depends on."""
+
+    weight: Tensor | None
+    parameters: Parameters
+    terms: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, weight: Tensor | None, tensors: Sequence[Any]) -> Self:
+        """Sort out the flat arguments that autograd insists on."""
+        num_parameters = len(fields(Parameters))
+        return cls(weight, Parameters(*tensors[:num_parameters]), tuple(tensors[num_parameters:]))
 
 
 class _Sums:
-    """Gradients of the parameters, summed over blocks."""
+    """Gradients by the inputs, summed over blocks."""
 
-    def __init__(self) -> None:
-        self.totals: list[Tensor | None] = [None] * len(fields(Parameters))
+    def __init__(self, inputs: _Inputs) -> None:
+        self.weight = None if inputs.weight is None else torch.zeros_like(inputs.weight)
+        self.terms = [torch.zeros_like(term) for term in inputs.terms]
+        self.parameters: list[Tensor | None] = [None] * len(fields(Parameters))
 
-    def add(self, parameters: Parameters | None) -> None:
-        if parameters is None:
-            return
-        for index, field in enumerate(fields(Parameters)):
-            part, total = getattr(parameters, field.name), self.totals[index]
-            self.totals[index] = part if total is None else total.add_(part)
+    def add(
+        self, routes: Routes, rows: slice, hidden: Tensor, weight: Tensor | None, parameters: Parameters | None
+    ) -> None:
+        for total, index in zip(self.terms, routes.terms, strict=True):
+            _add(total, index, rows, hidden)
+        if self.weight is not None and weight is not None:
+            _add(self.weight, routes.weight, rows, weight)
+        if parameters is not None:
+            parts = [getattr(parameters, field.name) for field in fields(Parameters)]
+            pairs = zip(self.parameters, parts, strict=True)
+            self.parameters = [part if total is None else total.add_(part) for total, part in pairs]
 
 
-def _blocks(routes: Routes, like: Tensor) -> Iterator[slice]:
-    size = _ROWS_ON_CPU if like.device.type == "cpu" else _ROWS_ON_GPU
+def _first_derivative(routes: Routes, gradient: Tensor, inputs: _Inputs, *, with_parameters: bool) -> _Sums:
+    sums = _Sums(inputs)
+    for rows in _blocks(routes, gradient.device):
+        found = message_gradient(
+            _hidden(routes, inputs.terms, rows),
+            _weight(routes, inputs.weight, rows),
+            inputs.parameters,
+            _rows_of(gradient, routes.target, rows),
+            with_parameters=with_parameters,
+        )
+        sums.add(routes, rows, found.hidden, found.weight, found.parameters)
+    return sums
+
+
+def _blocks(routes: Routes, device: torch.device) -> Iterator[slice]:
+    size = _ROWS_ON_CPU if device.type == "cpu" else _ROWS_ON_GPU
     # One block of no rows where there is no message: the parameters still get a gradient, of zeros.
     for start in range(0, max(routes.num_messages, 1), size):
         yield slice(start, min(start + size, routes.num_messages))
 
 
-def _hidden(routes: Routes, terms: tuple[Tensor | None, ...], rows: slice) -> Tensor:
+def _hidden(routes: Routes, terms: Sequence[Tensor | None], rows: slice) -> Tensor:
     """Sum of the terms of each message of a block: (rows, 2 * hidden_dim)."""
-    total: Tensor | None = None
-    for term, index in zip(terms, routes.terms, strict=True):
-        part = _take(term, index, rows)
-        if part is None:
-            continue
-        # A gathered part is a new tensor, and may be added to; a slice belongs to its term.
-        total = part if total is None else (total.add_(part) if owned else total + part)
-        owned = index is not None or total is not part
-    if total is None:
-        raise ValueError("messages were differentiated by none of their terms")
+    present = [(term, index) for term, index in zip(terms, routes.terms, strict=True) if term is not None]
+    # Gathered terms come first, so that the first is a new tensor, which may be added to.
+    (term, index), *others = sorted(present, key=lambda pair: pair[1] is None)
+    total = _rows_of(term, index, rows)
+    total = total.clone() if index is None else total
+    for term, index in others:
+        total += _rows_of(term, index, rows)
     return total
 
 
-def _take(tensor: Tensor | None, index: Tensor | None, rows: slice) -> Tensor | None:
-    if tensor is None:
-        return None
+def _weight(routes: Routes, weight: Tensor | None, rows: slice) -> Tensor | None:
+    return None if weight is None else _rows_of(weight, routes.weight, rows)
+
+
+def _rows_of(tensor: Tensor, index: Tensor | None, rows: slice) -> Tensor:
     return tensor[rows] if index is None else tensor.index_select(0, index[rows])
 
 
-def _add(total: Tensor | None, index: Tensor | None, rows: slice, part: Tensor | None) -> None:
-    if total is None or part is None:
-        return
+def _add(total: Tensor, index: Tensor | None, rows: slice, part: Tensor) -> None:
     if index is None:
         total[rows] += part
     else:

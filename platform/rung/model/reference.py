@@ -57,7 +57,7 @@ class ReferenceFit:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers and lists; element energies and counts are keyed by symbol, unseen ones left out."""
-        seen = np.flatnonzero(self.records_with)
+        seen = np.flatnonzero(self.records_with).tolist()
         plain = asdict(self)
         plain["energies"] = {_symbol(index): float(self.energies[index]) for index in seen}
         plain["records_with"] = {_symbol(index): int(self.records_with[index]) for index in seen}
@@ -160,7 +160,7 @@ def prepare_reference(model: CHGNet, mode: ReferenceMode, fit: ReferenceFit | No
 def _weight(model: CHGNet) -> torch.nn.Parameter:
     if model.composition_model is None:
         raise ValueError("this CHGNet has no composition_model, so it has no reference energies to read or set")
-    return model.composition_model.fc.weight
+    return model.get_parameter("composition_model.fc.weight")
 
 
 def _check(compositions: NDArray[np.integer], energies: NDArray[np.floating]) -> None:
@@ -190,7 +190,7 @@ def _reduce(
     for start in range(0, len(energies), _ROWS_AT_ONCE):
         counts = compositions[start : start + _ROWS_AT_ONCE]
         rows = np.column_stack((counts, energies[start : start + _ROWS_AT_ONCE])) / counts.sum(axis=1)[:, None]
-        triangle = np.linalg.qr(np.vstack((triangle, rows)), mode="r")
+        triangle = np.asarray(np.linalg.qr(np.vstack((triangle, rows)), mode="r"))
         records_with += (counts > 0).sum(axis=0)
     return triangle, records_with
 
@@ -207,8 +207,8 @@ def _residuals(
 
 
 def _symbol(index: int) -> str:
-    return Element.from_Z(int(index) + 1).symbol
+    return Element.from_Z(index + 1).symbol
 
 
 def _symbols(mask: NDArray[np.bool_]) -> tuple[str, ...]:
-    return tuple(_symbol(index) for index in np.flatnonzero(mask))
+    return tuple(_symbol(index) for index in np.flatnonzero(mask).tolist())

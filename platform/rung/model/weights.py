@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import torch
 from chgnet.model import CHGNet
+from chgnet.model.composition_model import AtomRef
 
 from rung.config.sections import ModelConfig
 from rung.model.support import require_supported
@@ -102,7 +103,7 @@ def from_state(model: Mapping[str, Any], origin: str) -> CHGNet:
         network.load_state_dict(model["state_dict"])
     except RuntimeError as error:
         raise ModelFileError(f"{origin}: its state_dict does not fit its model_args: {error}") from error
-    if network.composition_model is not None:
+    if isinstance(network.composition_model, AtomRef):
         # Upstream refuses to predict with a reference that says it is not fitted, whatever its weights are.
         network.composition_model.fitted = True
     return network

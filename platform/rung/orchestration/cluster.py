@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 _NEW_CLUSTER = "local"
 
+_OBJECT_STORE_BYTES = 512 * 2**20
+"""Batches never pass through Ray; its default, a third of the memory, does not fit a container's /dev/shm."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -65,7 +68,12 @@ def connected(launcher: LauncherConfig) -> Iterator[Cluster]:
     try:
         if address == _NEW_CLUSTER:
             # without the dashboard Ray Train cannot free the resources of a driver that was killed
-            ray.init(address=address, include_dashboard=True, logging_level=logging.WARNING)
+            ray.init(
+                address=address,
+                include_dashboard=True,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+            )
         else:
             ray.init(address=address, logging_level=logging.WARNING)
     except (ConnectionError, TimeoutError) as error:

@@ -12,19 +12,19 @@ logger = logging.getLogger(__name__)
 
 
 class FatalTrainingError(Exception):
-    """A worker's error that must end the run. Holds text alone, so every process can unpickle it."""
+    """A worker's error that must end the run. Holds plain values alone, so every process can unpickle it."""
 
-    def __init__(self, message: str, *, for_the_user: bool) -> None:
+    def __init__(self, message: str, *, bad_input: bool) -> None:
         super().__init__(message)
         self.message = message
-        self.for_the_user = for_the_user
+        self.bad_input = bad_input
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.message, self.for_the_user)
+        return _rebuild, (self.message, self.bad_input)
 
 
-def _rebuild(message: str, for_the_user: bool) -> FatalTrainingError:
-    return FatalTrainingError(message, for_the_user=for_the_user)
+def _rebuild(message: str, bad_input: bool) -> FatalTrainingError:
+    return FatalTrainingError(message, bad_input=bad_input)
 
 
 class LaunchError(RuntimeError):
@@ -65,7 +65,7 @@ def describe(failures: Mapping[int, Exception]) -> str:
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     ranks = ", ".join(str(rank) for rank in sorted(shown))
     verb = "was lost" if lost else "failed"
-    return f"rank {ranks} {verb}: {type(cause).__name__}: {lines[0] if lines else 'no message'}"
+    return f"rank {ranks} {verb}: {type(cause).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
 
 
 def as_user_error(error: TrainingFailedError, shortage: str | None) -> Exception:
@@ -77,12 +77,12 @@ def as_user_error(error: TrainingFailedError, shortage: str | None) -> Exception
     """
     if isinstance(error, WorkerGroupError):
         return LaunchError(
-            f"{describe(error.worker_failures)}, and launcher.max_failures restarts are used up."
+            f"{describe(error.worker_failures)}, and all restarts (launcher.max_failures) are used up."
             " The same command resumes from the last checkpoint"
         )
     cause = error.controller_failure if isinstance(error, ControllerError) else error
     if isinstance(cause, FatalTrainingError):
-        return ValueError(cause.message) if cause.for_the_user else LaunchError(cause.message)
+        return ValueError(cause.message) if cause.bad_input else LaunchError(cause.message)
     if "Startup" in type(cause).__name__:
         reason = shortage or f"the cluster has the resources, but they did not become free ({cause})"
         return LaunchError(f"the ranks did not start within launcher.start_timeout: {reason}")

@@ -1,14 +1,16 @@
 """One door to a training run, whoever starts the loop: this process, torchrun or Ray."""
 
-import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from rung.config.tree import TrainConfig
+from rung.data.dataset import read_manifest
+from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.orchestration.paths import resolve_paths
 from rung.orchestration.watch import DescriptionSink, run_watched
 from rung.training.context import LocalContext, TorchrunContext
-from rung.training.run import TrainSummary
+from rung.training.run import SUMMARY_NAME, RunFolder, TrainSummary, check_same_run
 from rung.training.sinks import MetricSink, ProgressSink
 from rung.training.trainer import train
 
@@ -27,9 +29,31 @@ def launch(config: TrainConfig) -> TrainSummary:
         case "torchrun":
             return _train_under_torchrun(config, sinks)
         case "ray":
+            summary = finished_summary(config)
+            if summary is not None:
+                return run_watched(lambda: summary, config, sinks)
             from rung.orchestration.ray_train import run_on_ray  # noqa: PLC0415 (the other launchers need no Ray)
 
             return run_on_ray(config, sinks)
+
+
+def finished_summary(config: TrainConfig) -> TrainSummary | None:
+    """The summary of a run that is complete already, found without waiting for a cluster.
+
+    Raises:
+        ValueError: the folder holds a complete run with other settings or data.
+    """
+    folder = RunFolder.of(config)
+    path = folder.path / SUMMARY_NAME
+    if not path.exists():
+        return None
+    summary = TrainSummary.read(path)
+    state = folder.checkpoints().newest()
+    if not summary.completed or state is None:
+        return None
+    _, manifest_hash = read_manifest(Path(config.data.path))
+    check_same_run(config, manifest_hash, state, folder.path)
+    return summary
 
 
 def sinks_of(config: TrainConfig) -> list[MetricSink]:
@@ -46,9 +70,10 @@ def sinks_of(config: TrainConfig) -> list[MetricSink]:
 
 def _train_here(config: TrainConfig) -> TrainSummary:
     context = LocalContext()
-    if threading.current_thread() is threading.main_thread():
-        context.handle_signals()
-    return train(config, context, [DescriptionSink()])
+    with keeping_handlers() as in_main_thread:
+        if in_main_thread:
+            context.handle_signals()
+        return train(config, context, [DescriptionSink()])
 
 
 def _train_under_torchrun(config: TrainConfig, sinks: Sequence[MetricSink]) -> TrainSummary:

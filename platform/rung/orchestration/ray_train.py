@@ -1,9 +1,8 @@
 """A run on a Ray cluster: the same training loop in every worker of a Ray Train group."""
 
+import logging
 import os
 import secrets
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,12 @@ from typing import Any
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from rung.config.command import is_bad_input, is_for_the_user
 from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.orchestration.cluster import connected
 from rung.orchestration.failures import FailureGuard, FatalTrainingError, LaunchError, as_user_error
+from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.ray_context import RayContext
 from rung.orchestration.resources import Demand, shortage
 from rung.orchestration.watch import DescriptionSink, run_watched
@@ -27,9 +28,12 @@ from rung.training.sinks import MetricSink
 from rung.training.step import NonFiniteError
 from rung.training.trainer import train
 
+logger = logging.getLogger(__name__)
+
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a report blocks until the next check: 2 s would slow short epochs
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints of workers would reach the terminal twice
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process for warnings that the loop does not use
 }
 """Ray Train reads these from the environment; what is set there already is kept."""
 
@@ -59,7 +63,7 @@ def run_on_ray(
     with connected(config.launcher) as cluster, _marked(RunFolder.of(config)) as mark:
         demand = cluster.demand(config.launcher)
         trainer = _trainer(config, demand, callbacks, partial(train_in_worker, loop, mark))
-        with _environment(config.launcher), _own_interrupts():
+        with _environment(config.launcher), keeping_handlers():
             try:
                 return run_watched(lambda: _fit(trainer), config, sinks)
             except TrainingFailedError as error:
@@ -103,6 +107,7 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
     Returns:
         The run's summary as plain values.
     """
+    logging.getLogger().setLevel(logging.WARNING)  # Ray lets every rank tell the terminal about each report
     context = RayContext()
     with _marking_fatal_errors(context.rank):
         config = TrainConfig.model_validate(values)
@@ -112,17 +117,17 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
 
 @contextmanager
 def _marking_fatal_errors(rank: int) -> Iterator[None]:
-    """Turn errors that would come again after a restart into fatal ones."""
+    """Turn errors that the same config, data and code raise again into fatal ones: a restart would only delay them."""
     try:
         yield
-    except (ValueError, NonFiniteError) as error:  # their messages say what to change
-        raise FatalTrainingError(str(error), for_the_user=True) from error
-    except _MISTAKES as error:
-        raise FatalTrainingError(f"rank {rank} failed:\n{traceback.format_exc()}", for_the_user=False) from error
+    except (ValueError, NonFiniteError, *_MISTAKES, *_BAD_PATHS) as error:
+        if is_for_the_user(error):
+            raise FatalTrainingError(str(error), bad_input=is_bad_input(error)) from error
+        raise FatalTrainingError(f"rank {rank} failed:\n{traceback.format_exc()}", bad_input=False) from error
 
 
+_BAD_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 _MISTAKES = (TypeError, LookupError, AttributeError, ImportError, AssertionError)
-"""Errors of the code, not of the machines: they need a traceback, not a restart."""
 
 
 def check_storage_is_shared(mark: Path, rank: int) -> None:
@@ -149,7 +154,13 @@ def _marked(folder: RunFolder) -> Iterator[str]:
 
 
 def _fit(trainer: TorchTrainer) -> TrainSummary:
-    values = trainer.fit().return_value
+    try:
+        values = trainer.fit().return_value
+    except SystemExit as error:
+        if error.code != 0:  # not Ctrl-C, which Ray Train's handler turns into this
+            raise
+        logger.warning("interrupted: the same command resumes from the last checkpoint")
+        raise KeyboardInterrupt from None
     if not isinstance(values, dict):
         raise LaunchError(f"Ray Train ended without the run's summary (found {values!r})")
     return TrainSummary(**values)
@@ -171,16 +182,3 @@ def _environment(launcher: LauncherConfig) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Give Ctrl-C back to its former handler: Ray Train installs its own and leaves it there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)

@@ -54,12 +54,12 @@ def shortage(demand: Demand, nodes: Sequence[NodeResources]) -> str | None:
     capacity = sum(demand.fits_on(node) for node in nodes)
     if capacity >= demand.num_workers:
         return None
-    needed = [f"{demand.num_workers * demand.cpus:g} CPUs"]
-    present = [f"{sum(node.get('CPU', 0) for node in nodes):g} CPUs"]
+    needed = [_count(demand.num_workers * demand.cpus, "CPU")]
+    present = [_count(sum(node.get("CPU", 0) for node in nodes), "CPU")]
     keys = "launcher.cpus_per_worker"
     if demand.gpus > 0:
-        needed.append(f"{demand.num_workers * demand.gpus:g} GPUs")
-        present.append(f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs")
+        needed.append(_count(demand.num_workers * demand.gpus, "GPU"))
+        present.append(_count(sum(node.get("GPU", 0) for node in nodes), "GPU"))
         keys += " or launcher.gpus_per_worker"
     fewer = f"launcher.num_workers to {capacity} or {keys}" if capacity else keys
     return (

@@ -26,12 +26,12 @@ class StartupTimeoutError(Exception):
 
 
 def test_fatal_errors_survive_pickling():
-    error = pickle.loads(pickle.dumps(FatalTrainingError("message", for_the_user=True)))
-    assert (error.message, error.for_the_user) == ("message", True)
+    error = pickle.loads(pickle.dumps(FatalTrainingError("message", bad_input=True)))
+    assert (error.message, error.bad_input) == ("message", True)
 
 
 def test_the_guard_ends_the_run_at_a_fatal_error_whatever_else_failed():
-    fatal = FatalTrainingError("message", for_the_user=True)
+    fatal = FatalTrainingError("message", bad_input=True)
     with pytest.raises(FatalTrainingError):
         FailureGuard(3).after_exception(None, {0: RuntimeError("Connection closed by peer"), 1: fatal})
 
@@ -53,13 +53,13 @@ def test_ranks_that_only_lost_their_peer_are_left_out():
 
 
 def test_a_users_error_comes_back_as_the_same_value_error():
-    error = as_user_error(ControllerError(FatalTrainingError("lower batch.structures", for_the_user=True)), None)
+    error = as_user_error(ControllerError(FatalTrainingError("lower batch.structures", bad_input=True)), None)
     assert type(error) is ValueError
     assert str(error) == "lower batch.structures"
 
 
 def test_our_mistake_comes_back_as_launch_error_with_traceback():
-    error = as_user_error(ControllerError(FatalTrainingError("rank 0 failed:\nTraceback", for_the_user=False)), None)
+    error = as_user_error(ControllerError(FatalTrainingError("rank 0 failed:\nTraceback", bad_input=False)), None)
     assert isinstance(error, LaunchError)
     assert "Traceback" in str(error)
 

@@ -1,23 +1,34 @@
+import os
+
 import pytest
 
+from rung.config.load import ConfigError
 from rung.config.sections import LauncherConfig
 from rung.orchestration.failures import FatalTrainingError
 from rung.orchestration.ray_train import _environment, _marking_fatal_errors, check_storage_is_shared
 from rung.training.step import NonFiniteError
 
 
-@pytest.mark.parametrize("error", [ValueError("lower batch.structures"), NonFiniteError("step 3")])
-def test_the_users_errors_are_fatal_and_keep_their_message(error):
+@pytest.mark.parametrize(
+    ("error", "bad_input"),
+    [
+        (ConfigError("lower batch.structures"), True),
+        (FileNotFoundError(2, "No such file", "/weights.pth.tar"), True),
+        (NonFiniteError("step 3"), False),
+    ],
+)
+def test_the_users_errors_are_fatal_and_keep_their_message(error, bad_input):
     with pytest.raises(FatalTrainingError) as caught, _marking_fatal_errors(rank=1):
         raise error
     assert caught.value.message == str(error)
-    assert caught.value.for_the_user
+    assert caught.value.bad_input == bad_input
 
 
-def test_our_own_mistakes_are_fatal_with_rank_and_traceback():
+@pytest.mark.parametrize("error", [KeyError("angle_sign"), ValueError("raised by a library")])
+def test_our_own_mistakes_are_fatal_with_rank_and_traceback(error):
     with pytest.raises(FatalTrainingError) as caught, _marking_fatal_errors(rank=1):
-        raise KeyError("angle_sign")
-    assert not caught.value.for_the_user
+        raise error
+    assert not caught.value.bad_input
     assert "rank 1" in caught.value.message
     assert "test_ray_train.py" in caught.value.message
 
@@ -42,8 +53,6 @@ def test_the_environment_is_lent_and_given_back(monkeypatch):
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "7")
     monkeypatch.delenv("RAY_TRAIN_ENABLE_PRINT_PATCH", raising=False)
     with _environment(LauncherConfig(start_timeout=120, max_failures=2)):
-        import os
-
         assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.1"  # the user's choice stays
         assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "40.0"  # three attempts within start_timeout
         assert os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] == "0"

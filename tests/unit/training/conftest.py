@@ -25,7 +25,7 @@ def make_config(small_dataset, tmp_path):
         tree = {
             "run": {"name": name, "storage": str(tmp_path / "runs")},
             "data": {"path": str(small_dataset)},
-            "batch": {"structures": 8},
+            "batch": {"structures": 6},
             "model": SMALL_MODEL,
             "reference": {"mode": "scratch"},
             "optimizer": {"learning_rate": 3e-3},

@@ -1,0 +1,120 @@
+"""A job submitted to a cluster that is started for it, as a user does it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).resolve().parents[2]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+PORT_FLAGS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
+
+
+def free_ports(number):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def stop(process, folder):
+    """End the processes of this cluster alone; `ray stop` would end every Ray on this machine."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in entry.read_bytes():
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended by itself
+    process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def dashboard():
+    """Address of the dashboard of a cluster on ports of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="rung-ray-", dir="/tmp"))  # short: socket paths may have 107 characters
+    ports = dict(zip(PORT_FLAGS, free_ports(len(PORT_FLAGS)), strict=True))
+    flags = [f"--{name}={port}" for name, port in ports.items()]
+    command = [
+        *RAY,
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=3",
+        "--node-ip-address=127.0.0.1",
+        "--disable-usage-stats",
+    ]
+    with (folder / "ray-start.log").open("w") as log:
+        process = subprocess.Popen([*command, f"--temp-dir={folder}", *flags], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 90
+        address = ("127.0.0.1", ports["dashboard-port"])
+        while True:
+            try:
+                socket.create_connection(address, timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "ray-start.log").read_text()
+                assert time.monotonic() < deadline, (folder / "ray-start.log").read_text()
+                time.sleep(0.5)
+        yield f"http://{address[0]}:{address[1]}"
+    finally:
+        stop(process, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def submit(dashboard, *entrypoint):
+    command = ["job", "submit", "--address", dashboard, "--runtime-env", "jobs/runtime_env.yaml", "--"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [*RAY, *command, sys.executable, *entrypoint],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_submitted_pretraining_job_leaves_its_summary(dashboard, small_dataset, tmp_path):
+    config = tmp_path / "pretrain.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "run": {"name": "submitted", "storage": str(tmp_path / "runs")},
+                "data": {"path": str(small_dataset)},
+                "batch": {"structures": 8},
+                "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
+                "reference": {"mode": "scratch"},
+                "training": {"epochs": 1},
+                "launcher": {"num_workers": 2},
+                "tracking": {"kind": "off"},
+            }
+        )
+    )
+    code, output = submit(dashboard, "jobs/pretrain.py", "--config", str(config))
+    assert code == 0, output
+    summary = tmp_path / "runs" / "submitted" / "summary.json"
+    assert json.loads(summary.read_text())["completed"]
+    assert str(summary) in output
+
+
+def test_a_job_that_would_store_its_run_in_the_upload_is_refused(dashboard, small_dataset):
+    code, output = submit(dashboard, "jobs/pretrain.py", "--data.path", str(small_dataset))
+    assert code == 1
+    assert "run.storage 'runs'" in output
+    assert "absolute path" in output

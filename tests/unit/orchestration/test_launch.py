@@ -1,0 +1,113 @@
+"""The door to a run, with launchers that need no cluster."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from rung.config.tree import TrainConfig
+from rung.orchestration.launch import finished_summary, launch, sinks_of
+from rung.orchestration.mlflow_sink import MlflowSink
+from rung.training.run import RunFolder
+from rung.training.sinks import ProgressSink, read_metrics
+
+TREE = {
+    "batch": {"structures": 8},
+    "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
+    "reference": {"mode": "scratch"},
+    "training": {"epochs": 1, "log_every": 1},
+    "launcher": {"kind": "local"},
+    "tracking": {"kind": "off"},
+}
+
+
+@pytest.fixture(scope="module")
+def small_dataset(tmp_path_factory):
+    """Sixteen surrogate structures."""
+    from data_prep.convert import prepare
+    from rung.config.tree import PrepareConfig
+
+    folder = tmp_path_factory.mktemp("data") / "gga"
+    source = {"kind": "surrogate", "functional": "GGA", "num_structures": 16}
+    prepare(PrepareConfig.model_validate({"output": str(folder), "source": source}))
+    return folder
+
+
+@pytest.fixture
+def make_config(small_dataset, tmp_path):
+    def make(**sections):
+        tree = {"run": {"storage": str(tmp_path / "runs")}, "data": {"path": str(small_dataset)}}
+        return TrainConfig.model_validate(TREE | tree | sections)
+
+    return make
+
+
+def test_sinks_are_the_bar_and_the_tracker_of_the_config(make_config):
+    assert [type(sink) for sink in sinks_of(make_config())] == [ProgressSink]
+    assert [type(sink) for sink in sinks_of(make_config(tracking={"kind": "mlflow"}))] == [ProgressSink, MlflowSink]
+
+
+def test_a_wrong_tracker_is_refused_before_anything_starts(make_config):
+    config = make_config(tracking={"kind": "mlflow", "uri": "./mlruns"})
+    with pytest.raises(ValueError, match=r"tracking\.uri"):
+        launch(config)
+    assert not RunFolder.of(config).path.exists()
+
+
+def test_a_local_run_with_relative_paths(make_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = make_config(run={"storage": "runs", "name": "r"})
+    summary = launch(config)
+    assert summary.completed
+    assert summary.run == str(tmp_path / "runs" / "r")
+    assert len(read_metrics(tmp_path / "runs" / "r" / "metrics.jsonl")) >= summary.steps
+    assert "r: 100%" in capsys.readouterr().err
+
+
+def test_a_complete_run_needs_no_cluster(make_config):
+    assert finished_summary(make_config()) is None
+    summary = launch(make_config())
+    on_ray = make_config(launcher={"kind": "ray", "address": "203.0.113.1:1"})  # nobody answers there
+    assert launch(on_ray) == summary
+    with pytest.raises(ValueError, match=r"optimizer\.learning_rate"):
+        launch(make_config(launcher={"kind": "ray"}, optimizer={"learning_rate": 1e-4}))
+
+
+def test_torchrun_without_torchrun_is_refused(make_config, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match="start the job with torchrun"):
+        launch(make_config(launcher={"kind": "torchrun"}))
+
+
+def test_two_ranks_under_torchruns_environment(make_config, tmp_path):
+    config = make_config(launcher={"kind": "torchrun"})
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    script = (
+        "import sys; from pathlib import Path; from rung.config.tree import TrainConfig;"
+        "from rung.orchestration.launch import launch;"
+        "launch(TrainConfig.model_validate_json(Path(sys.argv[1]).read_text()));"
+        "assert 'ray' not in sys.modules and 'mlflow' not in sys.modules"
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(path)],
+            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    assert "run: 100%" in errors[0]
+    assert "run: 100%" not in errors[1]
+    assert json.loads((RunFolder.of(config).path / "summary.json").read_text())["completed"]

@@ -140,7 +140,12 @@ class ReferenceConfig(Section):
         " set (Method 4)",
     )
     ridge: float = setting(
-        0.0, "strength of the ridge in the least-squares fit; 0 is the minimum-norm solution", unit="atoms²", ge=0
+        0.0, "ridge added to the squared singular values of the fit; 0 is the minimum-norm solution", ge=0
+    )
+    unseen: Literal["pretrained", "MPtrj", "MP-r2SCAN"] = setting(
+        "pretrained",
+        "scratch and refit: energy of elements that no training record contains: that of the initial weights (0 where"
+        " they are random), or that of a table of the chgnet package",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 import torch
 from chgnet.model import CHGNet
+from chgnet.model.composition_model import AtomRef
 from numpy.typing import NDArray
 from pymatgen.core import Element
 
@@ -19,6 +20,7 @@ NUM_ELEMENTS: Final = 94
 """H to Pu, the elements that CHGNet knows."""
 
 ReferenceMode = Literal["scratch", "trainable", "frozen", "refit"]
+BundledTable = Literal["MPtrj", "MP-r2SCAN"]
 
 _ROWS_AT_ONCE: Final = 65_536
 _logger = logging.getLogger(__name__)
@@ -131,7 +133,16 @@ def set_reference(model: CHGNet, energies: NDArray[np.floating]) -> None:
         weight[0] = torch.from_numpy(np.asarray(energies, dtype=np.float64)).to(weight)
 
 
-def prepare_reference(model: CHGNet, mode: ReferenceMode, fit: ReferenceFit | None) -> tuple[str, ...]:
+def bundled_reference(table: BundledTable) -> NDArray[np.float64]:
+    """Reference energy of each element in a table that the chgnet package carries: (94,), eV/atom."""
+    reference = AtomRef(is_intensive=True)
+    reference.initialize_from(table)
+    return reference.fc.weight.detach().double().numpy()[0].copy()
+
+
+def prepare_reference(
+    model: CHGNet, mode: ReferenceMode, fit: ReferenceFit | None, fallback: NDArray[np.floating] | None = None
+) -> tuple[str, ...]:
     """Give a model the reference that a run asks for, before its first step.
 
     Args:
@@ -139,6 +150,7 @@ def prepare_reference(model: CHGNet, mode: ReferenceMode, fit: ReferenceFit | No
         mode: "trainable" keeps the pretrained reference and trains it, "frozen" keeps it; "refit" takes the fit but
             keeps the pretrained energy of elements that the fit did not see; "scratch" takes the fit alone.
         fit: the fit to the training records; needed by "refit" and "scratch".
+        fallback: (94,) energies, eV/atom, of the elements that the fit did not see, in place of the pretrained ones.
 
     Returns:
         symbols of the elements whose energy the fit could not tell; also logged.
@@ -150,9 +162,11 @@ def prepare_reference(model: CHGNet, mode: ReferenceMode, fit: ReferenceFit | No
         raise ValueError(f"reference.mode {mode!r} sets the reference to a fit, but no fit was given")
     unseen = fit.records_with == 0
     previous = reference_of(model) if mode == "refit" else np.zeros(NUM_ELEMENTS)
-    set_reference(model, np.where(unseen, previous, fit.energies))
+    set_reference(model, np.where(unseen, previous if fallback is None else fallback, fit.energies))
     if unseen.any():
         kept = "keep their pretrained reference" if mode == "refit" else "have the reference 0"
+        if fallback is not None:
+            kept = "take the reference that reference.unseen names"
         _logger.info("%d elements absent from the training records %s: %s", unseen.sum(), kept, " ".join(fit.unseen))
     return fit.unseen
 

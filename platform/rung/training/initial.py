@@ -13,7 +13,7 @@ from rung.config.sections import ModelConfig
 from rung.config.tree import TrainConfig
 from rung.data.dataset import ShardDataset
 from rung.model import weights
-from rung.model.reference import fit_reference, prepare_reference
+from rung.model.reference import bundled_reference, fit_reference, prepare_reference
 from rung.training.run import RunFolder
 
 
@@ -43,7 +43,9 @@ def initial_model(config: TrainConfig, dataset: ShardDataset, train_records: NDA
     if mode in ("scratch", "refit"):
         compositions, energies = dataset.compositions_and_energies(train_records)
         fit = fit_reference(compositions, energies, config.reference.ridge)
-    unseen = prepare_reference(model, mode, fit)
+    table = config.reference.unseen
+    fallback = bundled_reference(table) if table != "pretrained" else None
+    unseen = prepare_reference(model, mode, fit, fallback)
     reference = {"mode": mode, "unseen": list(unseen), "fit": fit.to_json() if fit else None}
     return InitialModel(model, reference)
 

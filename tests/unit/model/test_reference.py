@@ -10,7 +10,7 @@ from chgnet.model.composition_model import AtomRef
 from pymatgen.core import Lattice, Structure
 
 from rung.model.chgnet import evaluate
-from rung.model.reference import fit_reference, prepare_reference, reference_of, set_reference
+from rung.model.reference import bundled_reference, fit_reference, prepare_reference, reference_of, set_reference
 from rung.model.weights import load
 
 HYDROGEN, LITHIUM, OXYGEN, IRON = 0, 2, 7, 25
@@ -153,6 +153,20 @@ def test_fit_replaces_the_reference(caplog, mode, hydrogen):
     assert "H" in unseen
     assert "91 elements" in caplog.text
     assert not model.composition_model.fc.weight.requires_grad
+
+
+@pytest.mark.parametrize("table", ["MPtrj", "MP-r2SCAN"])
+def test_unseen_elements_can_take_a_bundled_table(table):
+    model = load("0.3.0")
+    counts, energies, _ = _random_set()
+    fit = fit_reference(counts, energies)
+    bundled = bundled_reference(table)
+    prepare_reference(model, "refit", fit, bundled)
+    found = reference_of(model)
+    seen = fit.records_with > 0
+    assert found[~seen] == pytest.approx(bundled[~seen], rel=1e-6)
+    assert found[seen] == pytest.approx(fit.energies[seen], rel=1e-6)
+    assert bundled == pytest.approx(reference_of(load({"MPtrj": "0.3.0", "MP-r2SCAN": "r2scan"}[table])), abs=1e-4)
 
 
 def test_refit_without_a_fit_is_refused(small):

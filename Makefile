@@ -6,6 +6,9 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.installed
 BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py)))
 
+# One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
+demo test: export OMP_NUM_THREADS ?= 1
+
 .PHONY: demo test lint bench clean-demo
 .DEFAULT_GOAL := demo
 

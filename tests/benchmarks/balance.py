@@ -33,15 +33,19 @@ def mptrj_like_sizes(rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArra
     return atoms, atoms * like[:, 1] // like[:, 0], atoms * like[:, 2] // like[:, 0], origin
 
 
-def balanced(costs: NDArray[np.float64], world_size: int) -> tuple[float, int, float]:
-    """Mean imbalance over an epoch, records not visited exactly once, and ms to split one step."""
+def balanced(costs: NDArray[np.float64], true_costs: NDArray[np.float64], world_size: int) -> tuple[float, int, float]:
+    """Split every step of an epoch by `costs` while the work takes `true_costs`.
+
+    Returns:
+        mean imbalance, records not visited exactly once, and median ms to split a step.
+    """
     visits = np.zeros(_NUM_RECORDS, dtype=np.int64)
     found, times = [], []
     for ids in batches(world_size):
         start = time.perf_counter()
         parts = split_by_cost(costs[ids], world_size)
         times.append(time.perf_counter() - start)
-        found.append(imbalance(costs[ids], parts))
+        found.append(imbalance(true_costs[ids], parts))
         for part in parts:
             np.add.at(visits, ids[part], 1)
     return float(np.mean(found)), int((visits != 1).sum()), 1e3 * float(np.median(times))
@@ -66,11 +70,13 @@ def measure() -> Figures:
     """Figures for 8, 32 and 256 ranks."""
     atoms, bonds, angles, origin = mptrj_like_sizes(np.random.default_rng(0))
     costs = predicted_cost(atoms, bonds, angles)
+    dearer_angles = predicted_cost(atoms, bonds, 2 * angles)
     figures: Figures = {}
     dropped = 0
     for world_size in (8, 32, 256):
-        figures[f"imbalance_{world_size}"], missed, milliseconds = balanced(costs, world_size)
+        figures[f"imbalance_{world_size}"], missed, milliseconds = balanced(costs, costs, world_size)
         figures[f"imbalance_{world_size}_at_random"] = at_random(costs, world_size)
+        figures[f"imbalance_{world_size}_if_angles_cost_double"] = balanced(costs, dearer_angles, world_size)[0]
         figures[f"split_ms_{world_size}"] = milliseconds
         dropped += missed
     return figures | {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from rung.config.load import to_yaml
 from rung.config.tree import TrainConfig
 from rung.training.context import LocalContext
@@ -43,7 +44,9 @@ def run_on_two_ranks(config, folder):
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
     command = [sys.executable, *launcher, str(ROOT / "jobs" / "pretrain.py"), "--config", str(path)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return TrainSummary.read(RunFolder.of(config).path / "summary.json")
 
@@ -56,7 +59,9 @@ def test_two_ranks_do_what_one_does(small_dataset, tmp_path):
     assert found.steps == expected.steps
 
     for split, errors in expected.zero_step.items():
-        assert found.zero_step[split] == pytest.approx(errors, rel=1e-6), "errors before any step differ by rounding alone"
+        assert found.zero_step[split] == pytest.approx(errors, rel=1e-6), (
+            "errors before any step differ by rounding alone"
+        )
     lines = {c: read_metrics(RunFolder.of(c).path / "metrics.jsonl") for c in (one, two)}
     for first, second in zip(lines[one], lines[two], strict=True):
         plain = {key: value for key, value in first.items() if not key.startswith("time/")}

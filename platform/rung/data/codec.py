@@ -39,11 +39,15 @@ class ShardError(ValueError):
 
 def encode(record: GraphRecord) -> bytes:
     """Turn a record into the bytes that `decode` reads."""
-    values = ((getattr(record, field.name), field.dtype, order) for field, _, order in _LAYOUT)
-    arrays = b"".join(np.asarray(value, dtype).tobytes(order) for value, dtype, order in values if value is not None)
+    labels = int(record.labels)
+    arrays = b"".join(
+        np.asarray(getattr(record, field.name), field.dtype).tobytes(order)
+        for field, flag, order in _LAYOUT
+        if flag & labels == flag
+    )
     body = zlib.compress(arrays, _DEFLATE_LEVEL)
     sizes = (record.num_atoms, record.num_bonds, record.num_short_bonds, record.num_angles)
-    header = _HEADER.pack(FORMAT_VERSION, record.labels, *sizes)
+    header = _HEADER.pack(FORMAT_VERSION, labels, *sizes)
     return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
 
 
@@ -55,7 +59,7 @@ def decode(payload: bytes, record_id: int = -1) -> GraphRecord:
     """
     if len(payload) < _PREFIX:
         raise ShardError(f"{len(payload)} bytes are no record: what precedes its arrays alone has {_PREFIX}")
-    version, flags, num_atoms, num_bonds, num_short_bonds, num_angles = _HEADER.unpack_from(payload)
+    version, labels, num_atoms, num_bonds, num_short_bonds, num_angles = _HEADER.unpack_from(payload)
     if version != FORMAT_VERSION:
         raise ShardError(f"the record has format {version}; this version of Rung reads format {FORMAT_VERSION}")
     view = memoryview(payload)
@@ -66,7 +70,7 @@ def decode(payload: bytes, record_id: int = -1) -> GraphRecord:
     values: dict[str, Any] = {}
     offset = 0
     for field, flag, order in _LAYOUT:
-        if flag & flags != flag:
+        if flag & labels != flag:
             values[field.name] = None
             continue
         shape = field.full_shape(num_atoms, num_bonds)

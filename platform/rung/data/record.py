@@ -30,8 +30,6 @@ class Reason(StrEnum):
     OVERLAPPING_ATOMS = "overlapping_atoms"
     TOO_LARGE = "too_large"
     DUPLICATE = "duplicate"
-    UNCONVERGED = "unconverged"
-    OUTLIER = "outlier"
 
 
 class RecordError(ValueError):

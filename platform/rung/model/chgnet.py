@@ -12,7 +12,7 @@ result agrees with upstream's `forward` to rounding. What makes it fast:
   embedding, which each layer reads straight from the basis through the product of both weights.
 - A sum of messages weighted by both bonds of an angle takes the weight of the first bond after the sum.
 - Gathering, perceptron and sum are one operation with derivatives of its own (`rung.model.message`, `rung.model.gate`),
-  which keeps nothing per edge or angle.
+  which on a CPU keeps nothing per edge or angle.
 - The last angle update feeds nothing and is left out; its parameters keep no gradient (see `unused_parameters`).
 """
 

@@ -15,6 +15,7 @@ parameters, which are sums over rows. Core and gate are the two planes of (2, ro
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- as everyone who uses torch writes it
 from torch import Tensor
 
 _EPSILON = 1e-5
@@ -36,6 +37,11 @@ class Parameters:
     shift: Tensor
     weight: Tensor | None = None
     bias: Tensor | None = None
+
+
+def layer_norm(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Upstream's layer normalisation over the last axis, as an autograd operation."""
+    return F.layer_norm(values, values.shape[-1:], scale, shift, _EPSILON)
 
 
 class _Rows:

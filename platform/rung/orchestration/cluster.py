@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from rung.orchestration.resources import Demand, NodeResources, demand_of, short
 logger = logging.getLogger(__name__)
 
 _NEW_CLUSTER = "local"
+_ANSWER_SECONDS = 10.0
 
 _OBJECT_STORE_BYTES = 512 * 2**20
 """Batches never pass through Ray; its default, a third of the memory, does not fit a container's /dev/shm."""
@@ -60,28 +62,49 @@ def connected(launcher: LauncherConfig) -> Iterator[Cluster]:
         yield Cluster(may_grow=True)
         return
     address = launcher.address or os.environ.get("RAY_ADDRESS") or _NEW_CLUSTER
-    if address.startswith("ray://"):
-        raise ValueError(
-            f"the Ray address {address!r} is a Ray Client's, whose driver runs outside the cluster and cannot follow"
-            " the run: use `ray job submit`, or give launcher.address as host:port on a node of the cluster"
+    if address == _NEW_CLUSTER:
+        logger.info("starting a Ray cluster on this machine")
+        context = ray.init(
+            address=address,
+            include_dashboard=True,  # without it Ray Train cannot free the resources of a driver that was killed
+            object_store_memory=_OBJECT_STORE_BYTES,
+            logging_level=logging.ERROR,
         )
-    try:
-        if address == _NEW_CLUSTER:
-            # without the dashboard Ray Train cannot free the resources of a driver that was killed
-            ray.init(
-                address=address,
-                include_dashboard=True,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.ERROR,
-            )
-        else:
-            ray.init(address=address, logging_level=logging.WARNING)
-    except (ConnectionError, TimeoutError) as error:
-        raise ValueError(
-            f"no Ray cluster answers at {address!r} ({error}): correct launcher.address or RAY_ADDRESS,"
-            " or unset both to start one on this machine"
-        ) from error
+    else:
+        check_address(address)
+        try:
+            context = ray.init(address=address, logging_level=logging.WARNING)
+        except (ConnectionError, TimeoutError) as error:
+            raise _no_answer(address, error) from error
+    logger.info("Ray dashboard: %s", context.dashboard_url)
     try:
         yield Cluster(may_grow=address != _NEW_CLUSTER)
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Refuse what is no address of a cluster, or where nobody answers: Ray itself would knock for ever.
+
+    Raises:
+        ValueError: says what the address should be.
+    """
+    if address.startswith(("ray://", "http://", "https://")):
+        raise ValueError(
+            f"the Ray address {address!r} (launcher.address or RAY_ADDRESS) is meant for programs outside the cluster:"
+            " submit this job with `ray job submit`, or give host:port of the cluster's head (6379 unless changed)"
+        )
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return  # a word of Ray's own, such as auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"no Ray cluster answers at {address!r} ({error}): correct launcher.address or RAY_ADDRESS,"
+        " or unset both to start one on this machine"
+    )

@@ -72,6 +72,7 @@ class MlflowSink:
         """
         self._description = description
         self._uri = tracking_uri(description.config)
+        logger.info("MLflow: experiment %s at %s", description.config.tracking.experiment, self._uri)
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 

@@ -62,6 +62,7 @@ def run_on_ray(
     """
     with connected(config.launcher) as cluster, _marked(RunFolder.of(config)) as mark:
         demand = cluster.demand(config.launcher)
+        logger.info("starting %s with %s", demand, demand.backend)
         trainer = _trainer(config, demand, callbacks, partial(train_in_worker, loop, mark))
         with _environment(config.launcher), keeping_handlers():
             try:

@@ -62,6 +62,17 @@ def test_workers_change_nothing(dataset, workers):
                 assert_same(batch, other)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_pinned_for_a_gpu(dataset, workers):
+    for _, batches in BatchLoader(dataset, plans(dataset), config(workers)):
+        for batch in batches:
+            tensors = [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
+            assert all(tensor.is_pinned() for tensor in tensors if tensor.numel())
+            assert_same(batch, batch.to("cuda", non_blocking=True).to("cpu"))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_rank_without_work_still_steps(dataset, workers):
     idle = plans(dataset, structures=1, rank=1, world_size=2)

@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from rung.config.command import is_bad_input, is_for_the_user
 from rung.config.sections import LauncherConfig
@@ -173,6 +175,10 @@ def _environment(launcher: LauncherConfig) -> Iterator[None]:
     attempts = launcher.max_failures + 1
     wanted = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
     wanted["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(launcher.start_timeout / attempts)
+    # Ray Train's clean-up process guesses the cluster, and fails where a second one runs on the machine. It inherits
+    # what the controller is given, which is no more than the names in this set.
+    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    wanted["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -1,8 +1,8 @@
 """Where metrics go. The trainer speaks to sinks on rank 0 only; trackers such as MLflow live in orchestration."""
 
+import io
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,12 +102,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class ProgressSink:
-    """One bar with ETA, structures/s and data wait on a terminal; a line every tenth of the run elsewhere."""
+    """Shows ETA, structures/s and data wait: as one bar on a terminal, as a line every tenth of the run elsewhere."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._on_terminal = self._stream.isatty()
         self._bar: tqdm[Any] | None = None
         self._latest: dict[str, float] = {}
+        self._next_line = 0
 
     def start(self, description: RunDescription) -> None:
         """Show the bar."""
@@ -115,18 +117,16 @@ class ProgressSink:
 
     def open(self, name: str, first_step: int, total_steps: int) -> None:
         """Show a bar for a run that is known by name and length alone."""
-        quiet = not self._stream.isatty()
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
             desc=name,
             unit="step",
-            file=self._stream,
-            mininterval=30 if quiet else 0.2,
-            maxinterval=60 if quiet else 10,
-            ascii=quiet or os.environ.get("TERM") == "dumb",
-            dynamic_ncols=not quiet,
+            file=self._stream if self._on_terminal else io.StringIO(),
+            ascii=not self._on_terminal,
+            dynamic_ncols=self._on_terminal,
         )
+        self._next_line = first_step
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Move the bar to this step."""
@@ -135,6 +135,9 @@ class ProgressSink:
         self._latest.update(metrics)
         self._bar.set_postfix_str(_progress_text(self._latest), refresh=False)
         self._bar.update(step - self._bar.n)
+        if not self._on_terminal and step >= self._next_line:
+            print(self._bar, file=self._stream, flush=True)
+            self._next_line = step + max(1, (self._bar.total or 0) // 10)
 
     def finish(self, artifacts: Sequence[Path]) -> None:  # noqa: ARG002 (nothing to show)
         """Close the bar."""
@@ -142,9 +145,12 @@ class ProgressSink:
 
     def abort(self) -> None:
         """Close the bar where it stands."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        if self._bar is None:
+            return
+        if not self._on_terminal and self._bar.n > self._next_line - max(1, (self._bar.total or 0) // 10):
+            print(self._bar, file=self._stream, flush=True)
+        self._bar.close()
+        self._bar = None
 
 
 def _progress_text(metrics: Mapping[str, float]) -> str:

@@ -1,6 +1,8 @@
 import os
+from types import SimpleNamespace
 
 import pytest
+import ray
 
 from rung.config.load import ConfigError
 from rung.config.sections import LauncherConfig
@@ -52,9 +54,13 @@ def test_the_environment_is_lent_and_given_back(monkeypatch):
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "7")
     monkeypatch.delenv("RAY_TRAIN_ENABLE_PRINT_PATCH", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
     with _environment(LauncherConfig(start_timeout=120, max_failures=2)):
         assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.1"  # the user's choice stays
         assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "40.0"  # three attempts within start_timeout
         assert os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] == "0"
+        assert os.environ["RAY_ADDRESS"] == "10.0.0.1:6379"
     assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "7"
     assert "RAY_TRAIN_ENABLE_PRINT_PATCH" not in os.environ
+    assert "RAY_ADDRESS" not in os.environ

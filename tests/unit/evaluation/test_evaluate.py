@@ -1,0 +1,71 @@
+"""Evaluation and export of models and runs."""
+
+import json
+
+import pytest
+import torch
+from chgnet.model import CHGNet
+from rung.config.tree import EvaluateConfig, ExportConfig
+from rung.evaluation.evaluate import evaluate_model
+from rung.evaluation.export import export_model
+from rung.model.weights import read_metadata
+from rung.training.context import LocalContext
+from rung.training.run import RunFolder
+from rung.training.trainer import train
+
+
+def evaluation(data, folder, **keys):
+    tree = {"model": "0.3.0", "output": str(folder), "data": {"path": str(data)}, "batch": {"max_angles": 500}}
+    return evaluate_model(EvaluateConfig.model_validate(tree | keys))
+
+
+def test_the_model_that_made_the_labels_has_no_error(small_dataset, tmp_path):
+    summary = evaluation(small_dataset, tmp_path / "figures")
+    assert summary.num_records > 0
+    assert summary.errors["energy_mae"] < 1e-5
+    assert summary.errors["force_mae"] < 1e-5
+    assert summary.errors_by_functional == {"GGA": summary.errors}
+    assert json.loads((tmp_path / "figures" / "summary.json").read_text()) == summary.to_dict()
+
+
+def test_another_model_has_errors_of_the_size_of_the_functional_shift(small_dataset, tmp_path):
+    assert evaluation(small_dataset, tmp_path, model="r2scan").errors["energy_mae"] > 1.0
+
+
+def test_a_run_is_evaluated_as_its_summary_says(make_config, small_dataset, tmp_path):
+    config = make_config(optimizer={"learning_rate": 1e-2, "ema_decay": 0.8})
+    trained = train(config, LocalContext("cpu"))
+    found = evaluation(small_dataset, tmp_path / "figures", model=str(RunFolder.of(config).path))
+    expected = {name: value for name, value in trained.best["test"].items() if name != "loss"}
+    assert found.errors == pytest.approx(expected, rel=1e-5)
+
+
+def test_other_cutoffs_and_missing_models_are_refused(small_dataset, tmp_path):
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        evaluation(small_dataset, tmp_path / "figures", model=str(tmp_path))
+    with pytest.raises(ValueError, match="no model file"):
+        evaluation(small_dataset, tmp_path / "figures", model=str(tmp_path / "absent.pth.tar"))
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_export_is_a_plain_chgnet_file_that_says_where_it_comes_from(make_config, tmp_path, which):
+    config = make_config(optimizer={"learning_rate": 1e-2})
+    train(config, LocalContext("cpu"))
+    output = tmp_path / "model" / "small.pth.tar"
+    run = RunFolder.of(config)
+    summary = export_model(
+        ExportConfig.model_validate({"run": str(run.path), "output": str(output), "checkpoint": which})
+    )
+    exported, expected = CHGNet.from_file(str(output)).state_dict(), run.load_model(which).state_dict()
+    assert all(torch.equal(exported[name], weights) for name, weights in expected.items())
+    card = read_metadata(output)
+    assert card["config"]["loss"]["energy"] == config.loss.energy
+    assert card["reference"]["mode"] == "scratch"
+    assert card["run"]["step"] == summary.step
+    assert json.loads((output.parent / "summary.json").read_text())["model"] == str(output)
+
+
+def test_exporting_what_is_no_run_is_refused(tmp_path):
+    config = ExportConfig(run=str(tmp_path), output=str(tmp_path / "m.pth.tar"))
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        export_model(config)

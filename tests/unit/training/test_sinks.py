@@ -1,0 +1,79 @@
+"""metrics.jsonl and the progress display."""
+
+import io
+import json
+
+import pytest
+from rung.training.sinks import JsonLinesSink, ProgressSink, RunDescription, read_metrics
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def description(folder, first_step):
+    return RunDescription(
+        folder=folder,
+        config=None,
+        manifest_hash="",
+        manifest={},
+        reference={},
+        num_parameters=0,
+        versions={},
+        first_step=first_step,
+        total_steps=10,
+    )
+
+
+def test_lines_are_appended_and_repeated_steps_are_dropped(tmp_path):
+    for first, steps in ((0, [1, 2, 3]), (2, [3, 4])):
+        sink = JsonLinesSink()
+        sink.start(description(tmp_path, first))
+        for step in steps:
+            sink.log({"train/loss": step + first}, step)
+        sink.finish([])
+    assert [(line["step"], line["train/loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [
+        (1, 1),
+        (2, 2),
+        (3, 5),
+        (4, 6),
+    ]
+
+
+def test_a_line_cut_by_a_crash_is_left_out(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 1}) + '\n{"step": 2, "train/lo')
+    assert read_metrics(path) == [{"step": 1}]
+    assert str(path) in caplog.text
+
+
+def test_elsewhere_than_on_a_terminal_every_tenth_is_one_line():
+    stream = io.StringIO()
+    sink = ProgressSink(stream)
+    sink.open("pretrain", 0, 200)
+    for step in range(1, 201):
+        sink.log({"time/structures_per_second": 12.3, "time/data_wait": 0.02}, step)
+    sink.finish([])
+    lines = stream.getvalue().splitlines()
+    assert 10 <= len(lines) <= 12
+    assert "\r" not in stream.getvalue()
+    assert "200/200" in lines[-1]
+    assert all("12.3 structures/s, wait 2 %" in line for line in lines)
+
+
+def test_a_terminal_gets_one_bar():
+    stream = Terminal()
+    sink = ProgressSink(stream)
+    sink.open("pretrain", 5, 10)
+    sink.log({"train/energy_mae": 0.1, "train/force_mae": 0.2}, 10)
+    sink.finish([])
+    assert "10/10" in stream.getvalue()
+    assert "100 meV/atom 200 meV/" in stream.getvalue()
+    assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("call", ["finish", "abort"])
+def test_sinks_that_never_started_close_quietly(call):
+    for sink in (JsonLinesSink(), ProgressSink(io.StringIO())):
+        getattr(sink, call)(*([[]] if call == "finish" else []))

@@ -15,14 +15,14 @@ _ELEMENTS = _DATA / "matpes-element-refs" / "MatPES-r2SCAN-Element-Refs.json.gz"
 
 
 def cells() -> tuple[list[Structure], str]:
-    """One cell of each material, and where they come from."""
+    """Every fourth frame of the relaxations and every element, and where they come from."""
     if not (_FRAMES.is_file() and _ELEMENTS.is_file()):
         return [_oxide(seed) for seed in range(120)], "perturbed oxides"
     with gzip.open(_FRAMES, "rt") as file:
-        materials = [next(iter(frames.values())) for frames in json.load(file).values()]
+        frames = [frame for material in json.load(file).values() for frame in material.values()][::4]
     with gzip.open(_ELEMENTS, "rt") as file:
         elements = list(json.load(file).values())
-    return [Structure.from_dict(entry["structure"]) for entry in materials + elements], "MP frames, MatPES elements"
+    return [Structure.from_dict(entry["structure"]) for entry in frames + elements], "MP frames, MatPES elements"
 
 
 def sized_like_mptrj(structures: list[Structure], number: int) -> list[Structure]:

@@ -75,6 +75,7 @@ def test_a_run_with_params_tags_metrics_and_artifacts(storage):
     assert run.data.params["optimizer.clip_norm"] == "null"
     assert run.data.params["loss.kind"] == "huber"
     assert run.data.params["num_parameters"] == "412525"
+    assert not [name for name in run.data.params if name.startswith("tracking")]  # its address may hold a password
     assert run.data.tags["rung.run"] == str(storage / "r")
     assert run.data.tags["rung.manifest_hash"] == "0123abc"
     assert run.data.tags["rung.version.torch"] == "2.13.0"
@@ -227,3 +228,19 @@ def test_the_config_goes_before_the_environment_and_that_before_the_embedded_dat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment")
     assert tracking_uri(describe(storage).config) == "http://environment"
     assert tracking_uri(describe(storage, tracking={"uri": "http://config"}).config) == "http://config"
+
+
+def test_a_password_is_not_logged(storage, monkeypatch, caplog):
+    class Gone:
+        @classmethod
+        def open(cls, *arguments):
+            raise ConnectionError("connection refused")
+
+    monkeypatch.setattr(mlflow_run, "TrackedRun", Gone)
+    sink = MlflowSink(interval=0.02, patience=0.1)
+    with caplog.at_level("INFO"):
+        sink.start(describe(storage, tracking={"uri": "postgresql://rung:hunter2@db:5432/mlflow"}))
+        wait_until(lambda: sink._failed)
+        sink.finish([])
+    assert "hunter2" not in caplog.text
+    assert "postgresql://rung:***@db:5432/mlflow" in caplog.text

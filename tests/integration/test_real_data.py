@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 from chgnet.model import CHGNet
-from data_prep.convert import prepare
 from pymatgen.core import Lattice, Structure
+
+from data_prep.convert import prepare
 from rung.config.tree import EvaluateConfig, PrepareConfig, TrainConfig
 from rung.data.dataset import ShardDataset
 from rung.evaluation.evaluate import evaluate_model
@@ -80,7 +81,9 @@ def upstream_errors(model_file, dataset):
     structures = [Structure(Lattice(r.lattice), r.atomic_numbers, r.frac_coords) for r in records]
     predictions = [model.predict_structure(structure) for structure in structures]
     pairs = {
-        "energy": [(np.atleast_1d(p["e"]), [r.energy / r.num_atoms]) for p, r in zip(predictions, records, strict=True)],
+        "energy": [
+            (np.atleast_1d(p["e"]), [r.energy / r.num_atoms]) for p, r in zip(predictions, records, strict=True)
+        ],
         "force": [(p["f"], r.forces) for p, r in zip(predictions, records, strict=True)],
         "stress": [(p["s"], r.stress) for p, r in zip(predictions, records, strict=True)],
         "magmom": [(p["m"], r.magmoms) for p, r in zip(predictions, records, strict=True)],

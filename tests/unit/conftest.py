@@ -1,6 +1,7 @@
 """A small data set that the tests of the loop share."""
 
 import pytest
+
 from data_prep.convert import prepare
 from rung.config.tree import PrepareConfig, TrainConfig
 

@@ -5,6 +5,7 @@ centre; edge d + num_bonds is the same bond seen from the second atom. The vecto
 x_centre - (x_neighbour + image @ lattice), so the two vectors of a bond differ in sign only.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,11 +23,13 @@ MIN_DISTANCE: Final = 0.3
 _PERIODIC: Final = np.ones(3, dtype=np.int64)
 _DISTANCE_TOLERANCE: Final = 1e-8  # Å, upstream's: a pair at the cutoff to rounding is inside
 _CLOSEST_PACKING: Final = np.sqrt(2) / MIN_DISTANCE**3  # atoms/Å3 of spheres with this distance; none can be denser
-_IMAGE_ORDER: Final = np.array(
-    [2.0**34, 2.0**17, 1.0]
-)  # the sign of the product is that of the first non-zero component
 _MAX_ATOMS: Final = int(np.iinfo(FIELD["bond_atoms"].dtype).max) + 1
 _MAX_IMAGE: Final = int(np.iinfo(FIELD["bond_image"].dtype).max)
+
+# The sum of these weights times (neighbour - centre) and the image is positive for one direction of a bond and negative
+# for the other, and 0 only for an atom with itself. Exact, since images within _MAX_IMAGE stay below each next weight.
+_IMAGE_WEIGHTS: Final = np.array([2.0**16, 2.0**8, 1.0])
+_ATOM_WEIGHT: Final = 2.0**24
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,19 +89,21 @@ def build_graph(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], 
     centre, neighbour, image, distance = find_points_in_spheres(
         positions, positions, r=cutoffs.atom_cutoff, pbc=_PERIODIC, lattice=lattice, tol=_DISTANCE_TOLERANCE
     )
-    half = np.flatnonzero(_is_forward(centre, neighbour, image))
-    _check_distances(centre[half], neighbour[half], distance[half])
-    short = distance[half] < cutoffs.bond_cutoff
+    _check_neighbours(centre, image, len(frac_coords), cutoffs.atom_cutoff)
+    # Each bond is found from both its atoms, and each atom finds itself at distance 0: keep one direction of the bonds.
+    forward = np.flatnonzero((neighbour - centre) * _ATOM_WEIGHT + image @ _IMAGE_WEIGHTS > 0)
+    length = distance[forward]
+    if length.min() < MIN_DISTANCE:
+        raise _overlap(centre[forward], neighbour[forward], length)
+    short = length < cutoffs.bond_cutoff
     num_short = int(np.count_nonzero(short))
-    order = np.concatenate([half[short], half[~short]])
+    order = np.concatenate([forward[short], forward[~short]])
     bond_atoms = np.empty((len(order), 2), dtype=FIELD["bond_atoms"].dtype)
     bond_atoms[:, 0] = centre[order]
     bond_atoms[:, 1] = neighbour[order]
-    bond_image = image.take(order, axis=0)
-    _check_neighbours(bond_atoms, bond_image, len(frac_coords), cutoffs.atom_cutoff)
     return CrystalGraph(
         bond_atoms=bond_atoms,
-        bond_image=bond_image.astype(FIELD["bond_image"].dtype),
+        bond_image=image.take(order, axis=0).astype(FIELD["bond_image"].dtype),
         num_short_bonds=num_short,
         num_angles=count_angles(bond_atoms[:num_short]),
     )
@@ -138,7 +143,8 @@ def line_graph(first: NDArray[np.integer], second: NDArray[np.integer]) -> Angle
     """
     num_bonds = len(first)
     # Edges are handled as 2 * bond + (0 along the bond, 1 against it): angles made edge by edge are sorted by bond.
-    centre = np.stack([first, second], axis=1).ravel().astype(np.int32)
+    centre = np.empty(2 * num_bonds, dtype=np.int32)
+    centre[0::2], centre[1::2] = first, second
     by_centre = np.argsort(centre, kind="stable").astype(np.int32)
     degree = np.bincount(centre)
     group_start = (np.cumsum(degree) - degree).astype(np.int32)
@@ -160,52 +166,43 @@ def line_graph(first: NDArray[np.integer], second: NDArray[np.integer]) -> Angle
     )
 
 
-def _is_forward(
-    centre: NDArray[np.int64], neighbour: NDArray[np.int64], image: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Mark one of the two directed edges of each bond: to a later atom, or to the same atom in a later image.
-
-    An atom paired with itself in the home cell is not marked.
-    """
-    later_image = image @ _IMAGE_ORDER > 0
-    return (centre < neighbour) | ((centre == neighbour) & later_image)
-
-
 def _check_size(lattice: NDArray[np.float64], num_atoms: int) -> None:
     """Refuse what the search itself could not survive: it would fill the memory with the pairs of such a cell."""
     if num_atoms > _MAX_ATOMS:
         raise RecordError(Reason.TOO_LARGE, f"{num_atoms} atoms in one cell; the format numbers up to {_MAX_ATOMS}")
-    density = num_atoms / abs(np.linalg.det(lattice))
-    shortest = np.sqrt(np.square(lattice).sum(axis=1).min())
-    if density > _CLOSEST_PACKING or shortest < MIN_DISTANCE:
+    a, b, c = lattice.tolist()
+    volume = abs(
+        a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+    )
+    shortest = min(math.hypot(*vector) for vector in (a, b, c))
+    if num_atoms > volume * _CLOSEST_PACKING or shortest < MIN_DISTANCE:
         raise RecordError(
             Reason.OVERLAPPING_ATOMS,
-            f"{num_atoms} atoms at {density:.3g} atoms/Å³ with a shortest lattice vector of {shortest:.3g} Å"
+            f"{num_atoms} atoms in {volume:.3g} Å³ with a shortest lattice vector of {shortest:.3g} Å"
             f" cannot all be {MIN_DISTANCE} Å apart",
         )
 
 
-def _check_distances(first: NDArray[np.int64], second: NDArray[np.int64], distance: NDArray[np.float64]) -> None:
-    if len(distance) and distance.min() < MIN_DISTANCE:
-        at = int(distance.argmin())
-        raise RecordError(
-            Reason.OVERLAPPING_ATOMS,
-            f"atoms {first[at]} and {second[at]} are {distance[at]:.3g} Å apart; less than {MIN_DISTANCE} Å is no bond",
-        )
-
-
-def _check_neighbours(
-    bond_atoms: NDArray[np.uint16], bond_image: NDArray[np.float64], num_atoms: int, cutoff: float
-) -> None:
-    alone = np.flatnonzero(np.bincount(bond_atoms.ravel(), minlength=num_atoms) == 0)
-    if len(alone):
+def _check_neighbours(centre: NDArray[np.int64], image: NDArray[np.float64], num_atoms: int, cutoff: float) -> None:
+    """Refuse atoms that found only themselves, and images that the format cannot number."""
+    found = np.bincount(centre, minlength=num_atoms)
+    if found.min() < 2:
+        alone = np.flatnonzero(found < 2)
         raise RecordError(
             Reason.ISOLATED_ATOM,
             f"{len(alone)} of {num_atoms} atoms have no neighbour within {cutoff} Å, the first is atom {alone[0]}",
         )
-    farthest = int(np.abs(bond_image).max())
+    farthest = int(image.max())  # also of the negative ones: each bond is there in both directions
     if farthest > _MAX_IMAGE:
         raise RecordError(
             Reason.TOO_LARGE,
             f"a bond reaches {farthest} cells away; the format counts to {_MAX_IMAGE}: reduce the cell",
         )
+
+
+def _overlap(first: NDArray[np.int64], second: NDArray[np.int64], length: NDArray[np.float64]) -> RecordError:
+    at = int(length.argmin())
+    return RecordError(
+        Reason.OVERLAPPING_ATOMS,
+        f"atoms {first[at]} and {second[at]} are {length[at]:.3g} Å apart; less than {MIN_DISTANCE} Å is no bond",
+    )

@@ -92,8 +92,11 @@ class TrackedRun:
 
 
 def parameters(description: RunDescription) -> dict[str, str]:
-    """The config as dotted keys, and the model's size, as MLflow's text values."""
-    flat = dict(_flatten(description.config.model_dump(mode="json"), ""))
+    """The config as dotted keys, and the model's size, as MLflow's text values.
+
+    Without `tracking`, whose address may hold a password.
+    """
+    flat = dict(_flatten(description.config.model_dump(mode="json", exclude={"tracking"}), ""))
     return {**flat, "num_parameters": str(description.num_parameters)}
 
 

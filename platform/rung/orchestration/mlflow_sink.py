@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,8 @@ class MlflowSink:
         """
         self._description = description
         self._uri = tracking_uri(description.config)
-        logger.info("MLflow: experiment %s at %s", description.config.tracking.experiment, self._uri)
+        self._shown_uri = re.sub(r":[^:/@]*@", ":***@", self._uri)  # a database's address may hold a password
+        logger.info("MLflow: experiment %s at %s", description.config.tracking.experiment, self._shown_uri)
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -104,7 +106,7 @@ class MlflowSink:
             self._given_up.set()
             logger.warning(
                 "MLflow at %s missed the end of %s and %d values; they are in its %s, and the next start sends them",
-                self._uri,
+                self._shown_uri,
                 self._description.folder,
                 len(self._waiting),
                 METRICS_NAME,
@@ -144,7 +146,7 @@ class MlflowSink:
         if not self._failed:
             logger.warning(
                 "MLflow at %s does not take metrics (%s: %s). Training goes on, and they are sent later",
-                self._uri,
+                self._shown_uri,
                 type(error).__name__,
                 str(error).partition("\n")[0],
             )

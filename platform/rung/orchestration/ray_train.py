@@ -77,7 +77,7 @@ def _trainer(
     config: TrainConfig,
     demand: Demand,
     callbacks: Sequence[UserCallback],
-    worker: Callable[[Mapping[str, Any]], dict[str, Any]],
+    worker: Worker,
 ) -> TorchTrainer:
     launcher = config.launcher
     return TorchTrainer(

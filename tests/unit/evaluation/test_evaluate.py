@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from chgnet.model import CHGNet
+
 from rung.config.tree import EvaluateConfig, ExportConfig
 from rung.evaluation.evaluate import evaluate_model
 from rung.evaluation.export import export_model

@@ -8,41 +8,10 @@ import sys
 
 import pytest
 
-from rung.config.tree import TrainConfig
 from rung.orchestration.launch import finished_summary, launch, sinks_of
 from rung.orchestration.mlflow_sink import MlflowSink
 from rung.training.run import RunFolder
 from rung.training.sinks import ProgressSink, read_metrics
-
-TREE = {
-    "batch": {"structures": 8},
-    "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
-    "reference": {"mode": "scratch"},
-    "training": {"epochs": 1, "log_every": 1},
-    "launcher": {"kind": "local"},
-    "tracking": {"kind": "off"},
-}
-
-
-@pytest.fixture(scope="module")
-def small_dataset(tmp_path_factory):
-    """Sixteen surrogate structures."""
-    from data_prep.convert import prepare
-    from rung.config.tree import PrepareConfig
-
-    folder = tmp_path_factory.mktemp("data") / "gga"
-    source = {"kind": "surrogate", "functional": "GGA", "num_structures": 16}
-    prepare(PrepareConfig.model_validate({"output": str(folder), "source": source}))
-    return folder
-
-
-@pytest.fixture
-def make_config(small_dataset, tmp_path):
-    def make(**sections):
-        tree = {"run": {"storage": str(tmp_path / "runs")}, "data": {"path": str(small_dataset)}}
-        return TrainConfig.model_validate(TREE | tree | sections)
-
-    return make
 
 
 def test_sinks_are_the_bar_and_the_tracker_of_the_config(make_config):
@@ -59,7 +28,7 @@ def test_a_wrong_tracker_is_refused_before_anything_starts(make_config):
 
 def test_a_local_run_with_relative_paths(make_config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    config = make_config(run={"storage": "runs", "name": "r"})
+    config = make_config(run={"storage": "runs", "name": "r"}, training={"epochs": 1})
     summary = launch(config)
     assert summary.completed
     assert summary.run == str(tmp_path / "runs" / "r")

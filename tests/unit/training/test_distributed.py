@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from rung.training.distributed import FlatGradients, gather_text
 
 

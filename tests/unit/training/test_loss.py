@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from chgnet.trainer.trainer import CombinedLoss
+
 from rung.config.sections import LossConfig
 from rung.data.sampler import LabelCounts
 from rung.model.chgnet import Prediction
@@ -28,7 +29,9 @@ def random_case(seed, present):
 
 
 def counts_of(present):
-    atoms = [sum(size for size, flag in zip(SIZES, present[name], strict=True) if flag) for name in ("forces", "magmoms")]
+    atoms = [
+        sum(size for size, flag in zip(SIZES, present[name], strict=True) if flag) for name in ("forces", "magmoms")
+    ]
     return LabelCounts(sum(present["energy"]), 3 * atoms[0], 9 * sum(present["stress"]), atoms[1])
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from rung.training.metrics import ErrorSums, errors_from_sums
 
 WEIGHTS = (1.0, 2.0, 0.5, 0.0)

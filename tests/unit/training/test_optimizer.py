@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from rung.config.sections import OptimizerConfig, ScheduleConfig
 from rung.training.optimizer import WeightAverage, build_optimizer, learning_rate
 
@@ -68,7 +69,9 @@ def test_moving_average_resumes():
     second = WeightAverage(model.named_parameters(), decay=0.9)
     second.load_state_dict(first.state_dict())
     assert second.num_updates == 1
-    for mine, theirs in zip(second.state_dict()["average"].values(), first.state_dict()["average"].values(), strict=True):
+    for mine, theirs in zip(
+        second.state_dict()["average"].values(), first.state_dict()["average"].values(), strict=True
+    ):
         assert torch.equal(mine, theirs)
 
 

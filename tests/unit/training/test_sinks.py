@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+
 from rung.training.sinks import JsonLinesSink, ProgressSink, RunDescription, read_metrics
 
 

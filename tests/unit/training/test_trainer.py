@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from chgnet.model import CHGNet
+
 from rung.data.dataset import ShardDataset
 from rung.training.context import LocalContext
 from rung.training.run import RunFolder
@@ -112,9 +113,7 @@ def test_learning_lowers_the_training_loss(make_config):
     config = make_config(training={"epochs": 12, "log_every": 5}, optimizer={"learning_rate": 1e-2})
     train(config, cpu())
     losses = [
-        line["train/loss"]
-        for line in read_metrics(RunFolder.of(config).path / "metrics.jsonl")
-        if "train/loss" in line
+        line["train/loss"] for line in read_metrics(RunFolder.of(config).path / "metrics.jsonl") if "train/loss" in line
     ]
     assert losses[-1] < 0.8 * losses[0]
 

@@ -1,6 +1,7 @@
 """Real Ray Train groups of two workers. A fit costs 11-28 s, so each test looks at many things."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -43,9 +44,11 @@ def weights_of(config):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small_dataset, tmp_path_factory, ray_cluster):
+def undisturbed(small_dataset, tmp_path_factory, mlflow_template, ray_cluster):
     """A run of two ranks, tracked by MLflow, that nothing happens to."""
-    config = config_of("whole", tmp_path_factory.mktemp("whole"), small_dataset, tracking={"kind": "mlflow"})
+    storage = tmp_path_factory.mktemp("whole")
+    shutil.copy(mlflow_template, storage / "mlflow.db")
+    config = config_of("whole", storage, small_dataset, tracking={"kind": "mlflow"})
     return config, launch(config)
 
 

@@ -198,6 +198,15 @@ class TrainingConfig(Section):
     )
     keep: int = setting(2, "newest checkpoints kept besides the best", unit="checkpoints", ge=1)
     deterministic: bool = setting(False, "use deterministic algorithms only (slower on GPUs)")
+    profile: tuple[int, int] | None = setting(
+        None, "first and last step to trace with PyTorch's profiler; the trace lands in the run's folder", unit="steps"
+    )
+
+    @model_validator(mode="after")
+    def _profile_in_order(self) -> Self:
+        if self.profile is not None and not 1 <= self.profile[0] <= self.profile[1]:
+            raise ValueError(f"profile is {list(self.profile)}; give the first and last step, counted from 1, in order")
+        return self
 
 
 class LauncherConfig(Section):

@@ -85,7 +85,8 @@ def build_graph(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], 
         RecordError: atoms without a neighbour, on top of each other, or beyond what the stored types can number.
     """
     _check_size(lattice, len(frac_coords))
-    positions = frac_coords @ lattice
+    lattice = np.ascontiguousarray(lattice, dtype=np.float64)  # the search reads raw memory
+    positions = np.ascontiguousarray(frac_coords @ lattice)
     centre, neighbour, image, distance = find_points_in_spheres(
         positions, positions, r=cutoffs.atom_cutoff, pbc=_PERIODIC, lattice=lattice, tol=_DISTANCE_TOLERANCE
     )

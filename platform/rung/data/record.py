@@ -167,7 +167,7 @@ def _checked(name: str, value: ArrayLike, num_atoms: int) -> NDArray:
     field = FIELD[name]
     try:
         with np.errstate(over="ignore"):
-            array = np.array(value, dtype=np.float64).astype(field.dtype)
+            array = np.array(value, dtype=np.float64, order="C").astype(field.dtype)
     except (TypeError, ValueError) as error:
         raise RecordError(Reason.MALFORMED, f"{name} is not an array of numbers: {error}") from error
     shape = field.full_shape(num_atoms, 0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rung.config.sections import BatchConfig
 from rung.data.fields import Labels
 from rung.data.index import Index
-from rung.data.partition import epoch_order, num_steps, pack, predicted_cost, split_by_cost, step_bounds
+from rung.data.partition import epoch_order, imbalance, num_steps, pack, predicted_cost, split_by_cost, step_bounds
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,23 @@ class LabelCounts:
         return self.energy, self.force, self.stress, self.magmom
 
 
+@dataclass(frozen=True)
+class Workload:
+    """How much there is to do in a step, all ranks together.
+
+    Attributes:
+        num_structures: structures of the global batch.
+        num_atoms: their atoms.
+        num_angles: their angles.
+        imbalance: predicted cost of the slowest rank over the mean; 1 is perfect.
+    """
+
+    num_structures: int
+    num_atoms: int
+    num_angles: int
+    imbalance: float = 1.0
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepPlan:
     """One step as one rank sees it.
@@ -59,7 +76,7 @@ class StepPlan:
         epoch: counted from 0.
         step: within the epoch, counted from 0.
         is_last: whether it is the last of the epoch.
-        num_structures: of the global batch, all ranks together.
+        workload: of the global batch.
         label_counts: of the global batch.
         micro_batches: record ids that this rank evaluates at once; none if the batch is smaller than the world.
     """
@@ -67,7 +84,7 @@ class StepPlan:
     epoch: int
     step: int
     is_last: bool
-    num_structures: int
+    workload: Workload
     label_counts: LabelCounts
     micro_batches: tuple[NDArray[np.int64], ...]
 
@@ -103,13 +120,14 @@ class StepSampler:
         for step in range(first, self.steps_per_epoch):
             start, end = step_bounds(len(order), self.steps_per_epoch, step)
             ids = self._records[order[start:end]]
+            shares, slowest = self._work.shares(ids)
             yield StepPlan(
                 epoch=epoch,
                 step=step,
                 is_last=step == self.steps_per_epoch - 1,
-                num_structures=len(ids),
+                workload=self._work.workload(ids, slowest),
                 label_counts=self._work.label_counts(ids),
-                micro_batches=tuple(self._work.micro_batches(self._work.share(ids))),
+                micro_batches=tuple(self._work.micro_batches(shares[self._work.rank])),
             )
 
 
@@ -118,16 +136,17 @@ def evaluation_plans(
 ) -> Iterator[StepPlan]:
     """Plans that visit every record once over all ranks, one micro-batch each, the largest structures first.
 
-    Ranks may have different numbers of plans; `num_structures` and `label_counts` are those of the plan itself.
+    Ranks may have different numbers of plans; `workload` and `label_counts` are those of the plan itself.
     """
     work = _Work(index, batch, rank, world_size)
-    micro_batches = work.micro_batches(work.share(records))
+    shares, _ = work.shares(records)
+    micro_batches = work.micro_batches(shares[rank])
     for step, ids in enumerate(micro_batches):
         yield StepPlan(
             epoch=0,
             step=step,
             is_last=step == len(micro_batches) - 1,
-            num_structures=len(ids),
+            workload=work.workload(ids),
             label_counts=work.label_counts(ids),
             micro_batches=(ids,),
         )
@@ -146,11 +165,17 @@ class _Work:
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank {self.rank} of {self.world_size}: ranks are 0 to {self.world_size - 1}")
 
-    def share(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Part of these records that falls to this rank."""
+    def shares(self, ids: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], float]:
+        """Parts of these records that fall to each rank, and their imbalance."""
         index = self.index
         costs = predicted_cost(index.num_atoms[ids], index.num_bonds[ids], index.num_angles[ids])
-        return ids[split_by_cost(costs, self.world_size)[self.rank]]
+        parts = split_by_cost(costs, self.world_size)
+        return [ids[part] for part in parts], imbalance(costs, parts) if len(ids) else 1.0
+
+    def workload(self, ids: NDArray[np.int64], slowest: float = 1.0) -> Workload:
+        """Sizes of these records together."""
+        index = self.index
+        return Workload(len(ids), int(index.num_atoms[ids].sum()), int(index.num_angles[ids].sum()), slowest)
 
     def micro_batches(self, ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Group records into batches within the budgets."""

@@ -28,6 +28,7 @@ _FREE_TO_CHANGE = (
     "training.log_every",
     "training.checkpoint_every",
     "training.keep",
+    "training.profile",
     "launcher.",
     "tracking.",
 )

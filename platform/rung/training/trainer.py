@@ -30,6 +30,7 @@ from rung.training.initial import initial_model
 from rung.training.loss import loss_weights
 from rung.training.metrics import Metrics, errors_from_sums
 from rung.training.optimizer import learning_rate
+from rung.training.profiling import StepTracer
 from rung.training.run import (
     CONFIG_NAME,
     MODEL_NAME,
@@ -98,6 +99,7 @@ class _Training:
         )
         self.total_steps = config.training.epochs * self.sampler.steps_per_epoch
         self.stopped = False
+        self.tracer = StepTracer(config.training.profile if context.rank == 0 else None, self.folder.path)
 
     def run(self) -> TrainSummary:
         state = self.store.newest()
@@ -162,7 +164,7 @@ class _Training:
     def steps_of(self, epoch: int, first: int) -> None:
         """Do the steps of an epoch from `first` on, logging and saving as configured."""
         training = self.config.training
-        clock = Stopwatch()
+        clock = Stopwatch(self.context.device)
         loader = BatchLoader(self.dataset, self.sampler.plans(epoch, first), self.config.data)
         for plan, batches in loader:
             self.stopped = self.context.should_stop(self.progress.step)
@@ -174,8 +176,10 @@ class _Training:
             rate = learning_rate(
                 self.progress.step, self.total_steps, self.config.optimizer.learning_rate, self.config.schedule
             )
+            self.tracer.before(self.progress.step + 1)
             norm = self.step.run(plan, on_device, rate, self.dataset.record_names)
             self.progress.step += 1
+            self.tracer.after(self.progress.step)
             clock.step_done(plan)
             if self.progress.step % training.log_every == 0 or plan.is_last:
                 speed = clock.read()

@@ -156,6 +156,14 @@ def brute_force_angles(bonds):
     )
 
 
+def test_order_of_the_arrays_in_memory_does_not_matter():
+    cell = AWKWARD["no symmetry"]
+    arrays = (cell.lattice.matrix, cell.frac_coords)
+    rows, columns = build_graph(*arrays, CUTOFFS), build_graph(*(np.asfortranarray(x) for x in arrays), CUTOFFS)
+    assert np.array_equal(rows.bond_atoms, columns.bond_atoms)
+    assert np.array_equal(rows.bond_image, columns.bond_image)
+
+
 def test_line_graph_of_nothing_is_empty():
     none = np.zeros(0, dtype=np.uint16)
     angles = line_graph(none, none)

@@ -72,6 +72,11 @@ def test_brings_values_to_the_stored_types():
         assert getattr(record, name).shape == FIELD[name].full_shape(2, 0)
 
 
+def test_arrays_are_by_row_whatever_was_given():
+    record = make(lattice=np.asfortranarray(np.arange(9.0).reshape(3, 3) + np.eye(3)), forces=np.ones((3, 2)).T)
+    assert all(getattr(record, name).flags.c_contiguous for name in ("lattice", "frac_coords", "forces", "stress"))
+
+
 def test_drops_the_sign_of_moments_and_leaves_the_input_alone():
     given = GOOD["magmoms"].copy()
     assert make(magmoms=given).magmoms.tolist() == [0.5, 2.0]

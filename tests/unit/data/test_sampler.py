@@ -50,7 +50,7 @@ def test_every_record_once_and_equal_steps(num_records, structures, world_size, 
         expected = LabelCounts.of(index.labels[everything], index.num_atoms[everything])
         for plan in plans:
             assert (plan.epoch, plan.step, plan.is_last) == (epoch, step, step == len(ranks[0]) - 1)
-            assert plan.num_structures == len(everything) <= structures
+            assert plan.workload.num_structures == len(everything) <= structures
             assert plan.label_counts == expected
             for ids in plan.micro_batches:
                 within = index.num_bonds[ids].sum() <= 1500 and index.num_angles[ids].sum() <= 2000
@@ -117,7 +117,7 @@ def test_evaluation_visits_every_record_once(world_size, num_records):
         assert [plan.is_last for plan in plans] == [False] * (len(plans) - 1) + [True] * bool(plans)
         for plan in plans:
             assert len(plan.micro_batches) == 1
-            assert plan.num_structures == len(plan.micro_batches[0])
+            assert plan.workload.num_structures == len(plan.micro_batches[0])
 
 
 @pytest.mark.parametrize("rank", [-1, 2])

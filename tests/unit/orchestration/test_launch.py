@@ -1,8 +1,6 @@
 """The door to a run, with launchers that need no cluster."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -32,7 +30,7 @@ def test_a_local_run_with_relative_paths(make_config, tmp_path, monkeypatch, cap
     summary = launch(config)
     assert summary.completed
     assert summary.run == str(tmp_path / "runs" / "r")
-    assert len(read_metrics(tmp_path / "runs" / "r" / "metrics.jsonl")) >= summary.steps
+    assert read_metrics(tmp_path / "runs" / "r" / "metrics.jsonl")[-1]["step"] == summary.steps
     assert "r: 100%" in capsys.readouterr().err
 
 
@@ -51,32 +49,8 @@ def test_torchrun_without_torchrun_is_refused(make_config, monkeypatch):
         launch(make_config(launcher={"kind": "torchrun"}))
 
 
-def test_two_ranks_under_torchruns_environment(make_config, tmp_path):
-    config = make_config(launcher={"kind": "torchrun"})
-    path = tmp_path / "config.json"
-    path.write_text(config.model_dump_json())
-    script = (
-        "import sys; from pathlib import Path; from rung.config.tree import TrainConfig;"
-        "from rung.orchestration.launch import launch;"
-        "launch(TrainConfig.model_validate_json(Path(sys.argv[1]).read_text()));"
-        "assert 'ray' not in sys.modules and 'mlflow' not in sys.modules"
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(path)],
-            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
-    assert "run: 100%" in errors[0]
-    assert "run: 100%" not in errors[1]
-    assert json.loads((RunFolder.of(config).path / "summary.json").read_text())["completed"]
+def test_without_ray_and_tracker_neither_is_imported():
+    script = "import sys, rung.orchestration.launch; print({'ray', 'mlflow'} & sys.modules.keys())"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -223,3 +223,23 @@ def test_other_cutoffs_are_refused_with_both(make_config):
     model = make_config().model.model_dump() | {"graph": {"atom_cutoff": 5.0, "bond_cutoff": 3.0}}
     with pytest.raises(ValueError, match=r"6\.0.*5\.0"):
         train(make_config(model=model), cpu())
+
+
+def test_steps_are_traced_on_request(make_config):
+    config = make_config(training={"epochs": 1, "profile": [2, 3]})
+    train(config, cpu())
+    trace = json.loads((RunFolder.of(config).path / "trace-steps-2-3.json").read_text())
+    assert any("index_select" in event.get("name", "") for event in trace["traceEvents"])
+
+
+def test_speed_is_logged_with_what_bounds_it(make_config):
+    config = make_config(training={"epochs": 1})
+    train(config, cpu())
+    logged = read_metrics(RunFolder.of(config).path / "metrics.jsonl")
+    speeds = [line for line in logged if "time/structures_per_second" in line]
+    assert speeds
+    for line in speeds:
+        assert line["time/atoms_per_second"] > line["time/structures_per_second"] > 0
+        assert 0 <= line["time/data_wait"] < 1
+        assert line["time/imbalance"] == 1
+        assert line["memory/peak_mib"] > 50

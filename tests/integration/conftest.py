@@ -50,9 +50,9 @@ def small_dataset(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster():
-    """A Ray cluster of this session's own; the dashboard stays on, Ray Train's clean-up needs it."""
+    """A Ray cluster of this module's own; the dashboard stays on, Ray Train's clean-up needs it."""
     import ray
 
     ray.init(address="local", num_cpus=4, object_store_memory=200 * 2**20, log_to_driver=False, logging_level="ERROR")

@@ -1,6 +1,6 @@
 """The whole road on surrogate data: the jobs one after the other, as a user calls them. Everything lands in demo/.
 
-What is there already is not made again, so a second call takes seconds.
+Data and runs that are there already are not made again.
 """
 
 import json
@@ -11,8 +11,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from chgnet.model.model import CHGNet
-from pymatgen.core import Lattice, Structure
+from ase.build import bulk
+from chgnet.model import CHGNet, CHGNetCalculator
 
 CONFIGS = "jobs/configs/demo"
 
@@ -50,9 +50,10 @@ def main() -> None:
     print(row("fine-tuned", after["errors"]))
 
     warnings.filterwarnings("ignore", module="chgnet")
-    rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    energy = float(CHGNet.from_file(model_file).predict_structure(rock_salt, task="e")["e"])
-    print(f"\n{model_file}, loaded by plain chgnet: NaCl {energy:.3f} eV/atom")
+    rock_salt = bulk("NaCl", "rocksalt", a=5.69, cubic=True)
+    rock_salt.calc = CHGNetCalculator(CHGNet.from_file(model_file))
+    energy = rock_salt.get_potential_energy() / len(rock_salt)
+    print(f"\n{model_file}, loaded by plain chgnet as an ASE calculator: NaCl {energy:.3f} eV/atom")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,11 @@ def export_model(config: ExportConfig) -> ExportSummary:
     """Write the model file, and `summary.json` beside it with where it comes from.
 
     Raises:
-        ValueError: the folder holds no run, or its checkpoint cannot be read.
+        ValueError: the folder holds no run, its checkpoint cannot be read, or the output lies in a run's folder.
     """
+    folder = Path(config.output).absolute().parent
+    if (folder / "checkpoints").exists():
+        raise ValueError(f"{folder} is a run's folder with a summary.json of its own: set output to another folder")
     state = RunFolder(Path(config.run).absolute()).load_state(config.checkpoint)
     summary = ExportSummary(
         model=config.output, run=config.run, step=state["progress"]["step"], manifest_hash=state["manifest_hash"]

@@ -66,6 +66,15 @@ def test_export_is_a_plain_chgnet_file_that_says_where_it_comes_from(make_config
     assert json.loads((output.parent / "summary.json").read_text())["model"] == str(output)
 
 
+def test_a_runs_own_summary_is_never_overwritten(make_config):
+    config = make_config(training={"epochs": 0})
+    summary = train(config, LocalContext("cpu"))
+    run = RunFolder.of(config).path
+    with pytest.raises(ValueError, match="another folder"):
+        export_model(ExportConfig(run=str(run), output=str(run / "exported.pth.tar")))
+    assert json.loads((run / "summary.json").read_text()) == summary.to_dict()
+
+
 def test_exporting_what_is_no_run_is_refused(tmp_path):
     config = ExportConfig(run=str(tmp_path), output=str(tmp_path / "m.pth.tar"))
     with pytest.raises(ValueError, match="holds no checkpoint"):

@@ -36,7 +36,7 @@ from rung.units import vasp_stress_to_gpa
 
 _FRAMES = "derived-mptrj-format/mp_tasks_in_mptrj_format.json.gz"
 _DATA = Path(os.environ.get("RUNG_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-_SIZES = range(16, 41)  # atoms; MPtrj's median is 22
+_SIZES = (10, 12, 16, 18, 20, 24, 28, 36, 48, 56, 72)  # atoms; mean 31 and median 24, MPtrj's are 31 and 22
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,22 @@ def labelled_cells(number: int) -> tuple[list[StructureRecord], str]:
     with gzip.open(path, "rt") as file:
         materials = json.load(file)
     frames = [next(iter(frames.values())) for frames in materials.values()]
-    frames = [frame for frame in frames if len(frame["structure"]["sites"]) in _SIZES][:number]
-    # Enough for any number asked: the memory and speed of large batches need no new cells.
-    frames = [frames[index % len(frames)] for index in range(number)]
-    return [_frame(frame) for frame in frames], "Materials Project frames"
+    return [_cell(frames, _SIZES[index % len(_SIZES)], index) for index in range(number)], "Materials Project frames"
 
 
-def _frame(frame: dict) -> StructureRecord:
+def _cell(frames: list[dict], size: int, index: int) -> StructureRecord:
+    """Pick one of the frames that have `size` atoms once repeated up to four times along the first axis."""
+    fitting = [frame for frame in frames if size in {len(frame["structure"]["sites"]) * n for n in range(1, 5)}]
+    frame = fitting[index // len(_SIZES) % len(fitting)]
     cell = Structure.from_dict(frame["structure"])
+    repeats = size // len(cell)
+    cell.make_supercell([repeats, 1, 1])  # the copies of a site follow each other
     return _record(
         cell,
         energy=frame["energy_per_atom"] * len(cell),
-        forces=frame["force"],
+        forces=np.repeat(frame["force"], repeats, axis=0),
         stress=vasp_stress_to_gpa(frame["stress"]),
-        magmoms=frame["magmom"],
+        magmoms=None if frame["magmom"] is None else np.repeat(frame["magmom"], repeats),
     )
 
 

@@ -12,7 +12,7 @@ result agrees with upstream's `forward` to rounding. What makes it fast:
   embedding, which each layer reads straight from the basis through the product of both weights.
 - A sum of messages weighted by both bonds of an angle takes the weight of the first bond after the sum.
 - Gathering, perceptron and sum are one operation with derivatives of its own (`rung.model.message`, `rung.model.gate`),
-  which on a CPU keeps nothing per edge or angle.
+  which keeps nothing per edge or angle.
 - The last angle update feeds nothing and is left out; its parameters keep no gradient (see `unused_parameters`).
 """
 
@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from rung.data.batch import GraphBatch
 from rung.model.geometry import bond_vectors, expand, forces_from, stress_from
 from rung.model.layers import after_first_layer, angle_update, atom_conv, bond_conv, first_layer, perceptron
-from rung.model.message import Routes, pass_messages
+from rung.model.message import pass_messages
+from rung.model.routes import Routes
 from rung.model.support import require_supported
 
 

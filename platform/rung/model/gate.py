@@ -38,6 +38,11 @@ class Parameters:
     weight: Tensor | None = None
     bias: Tensor | None = None
 
+    @property
+    def parts(self) -> tuple[Tensor | None, ...]:
+        """All of them, in the order of the fields."""
+        return self.scale, self.shift, self.weight, self.bias
+
 
 def layer_norm(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Upstream's layer normalisation over the last axis, as an autograd operation."""

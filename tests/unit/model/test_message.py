@@ -1,10 +1,16 @@
 """Message passing in blocks against the same in torch's own operations: values, and both derivatives."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from rung.model import blocks
 from rung.model.gate import Parameters
-from rung.model.message import Routes, by_autograd, in_blocks
+from rung.model.message import by_autograd, with_derivatives
+from rung.model.routes import Routes
+
+in_blocks = partial(with_derivatives, blocks)
 
 WIDTH, HIDDEN = 5, 6
 SENDERS, TARGETS = 7, 4
@@ -55,7 +61,7 @@ def _forces_like_loss(function, case):
 @pytest.mark.parametrize("hidden_layer", [True, False])
 @pytest.mark.parametrize("num_messages", [0, 1, 13])
 def test_blocks_equal_autograd(monkeypatch, num_messages, hidden_layer, weighted, to_targets):
-    monkeypatch.setattr("rung.model.message._BLOCK", 5)
+    monkeypatch.setattr("rung.model.blocks._BLOCK", 5)
     case = _case(num_messages, hidden_layer=hidden_layer, weighted=weighted, to_targets=to_targets)
     loss, gradients = _forces_like_loss(in_blocks, case)
     expected, expected_gradients = _forces_like_loss(by_autograd, case)

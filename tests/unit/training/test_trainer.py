@@ -87,7 +87,9 @@ def test_a_killed_run_repeats_the_lost_steps_and_logs_each_once(make_config):
 
     def errors(config):
         lines = read_metrics(RunFolder.of(config).path / "metrics.jsonl")
-        return [{key: value for key, value in line.items() if not key.startswith(("time/", "memory/"))} for line in lines]
+        return [
+            {key: value for key, value in line.items() if not key.startswith(("time/", "memory/"))} for line in lines
+        ]
 
     assert errors(killed) == errors(whole)
 

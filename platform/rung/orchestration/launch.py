@@ -10,6 +10,7 @@ from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.orchestration.paths import resolve_paths
 from rung.orchestration.watch import DescriptionSink, run_watched
 from rung.training.context import LocalContext, TorchrunContext
+from rung.training.distributed import wait_for_all
 from rung.training.run import SUMMARY_NAME, RunFolder, TrainSummary, check_same_run
 from rung.training.sinks import MetricSink, ProgressSink
 from rung.training.trainer import train
@@ -80,7 +81,10 @@ def _train_under_torchrun(config: TrainConfig, sinks: Sequence[MetricSink]) -> T
     context = TorchrunContext()
     try:
         if context.rank == 0:
-            return run_watched(lambda: train(config, context, [DescriptionSink()]), config, sinks)
-        return train(config, context)
+            summary = run_watched(lambda: train(config, context, [DescriptionSink()]), config, sinks)
+        else:
+            summary = train(config, context)
+        wait_for_all()  # rank 0 may still be writing; its connections should not end under it
+        return summary
     finally:
         context.close()

@@ -14,8 +14,8 @@ what these kernels run short of. The second derivative is bound by them, and rea
 # ruff: noqa: ANN001, ANN201, ANN202, N803, PLR0913, PLR0917 -- Triton's arguments are tiles and pointers without a
 # Python type, its constants are written in capitals, and it has no structures to bundle them in.
 
-import triton  # pyright: ignore[reportMissingImports] -- comes with the CUDA builds of torch alone
-import triton.language as tl  # pyright: ignore[reportMissingImports]
+import triton
+import triton.language as tl
 
 NUM_SLICES = tl.constexpr(128)
 _EPSILON = tl.constexpr(1e-5)

@@ -1,5 +1,6 @@
 """What the readers of JSON files share: streaming frames out of a file, and turning what goes wrong into rejections."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class JsonFile:
 
 
 @dataclass(frozen=True)
-class FrameParser:
+class FrameParser(ABC):
     """Parses frames one by one with `parse_frame`, and turns what it refuses into rejections.
 
     Attributes:
@@ -69,9 +70,9 @@ class FrameParser:
 
     source: str
 
+    @abstractmethod
     def parse_frame(self, frame: RawFrame) -> ParsedFrame:
         """Turn one raw frame into a record; `RecordError` refuses it."""
-        raise NotImplementedError
 
     def names(self, frame: RawFrame) -> tuple[str, str]:
         """Material and frame id for the list of rejections, as far as they are known without parsing."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from data_prep.filters import Rejection
 from data_prep.sources.base import ParsedFrame, Parser, RawFrame
 from data_prep.tally import RecordFacts
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.record import Reason, RecordError
 from rung.data.shard import ShardEntry
 

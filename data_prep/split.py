@@ -3,7 +3,7 @@
 from hashlib import blake2b
 from typing import Final
 
-from rung.config.sections import SplitConfig
+from rung.config.preparation import SplitConfig
 from rung.data.index import SPLITS
 
 _SPAN: Final = float(1 << 64)

@@ -9,7 +9,7 @@ import numpy as np
 from pymatgen.core import Element
 
 from data_prep.filters import Rejection
-from rung.config.sections import SplitConfig
+from rung.config.preparation import SplitConfig
 from rung.data.index import SPLITS, IndexRow
 from rung.data.record import StructureRecord
 

@@ -18,7 +18,7 @@ import numpy as np
 from data_prep.split import split_of
 from data_prep.summary import QUARANTINE
 from rung.config.command import configure_logging
-from rung.config.sections import GraphConfig, SplitConfig
+from rung.config.preparation import GraphConfig, SplitConfig
 from rung.data.codec import ShardError
 from rung.data.dataset import Manifest, ShardDataset, read_manifest
 from rung.data.graph import count_angles

@@ -5,7 +5,7 @@ from pathlib import Path
 from data_prep.sources.base import Source
 from data_prep.sources.matpes import open_matpes
 from data_prep.sources.mptrj import open_mptrj
-from rung.config.sections import SourceConfig
+from rung.config.preparation import SourceConfig
 
 _ENDINGS = (".gz", ".json", ".jsonl")
 

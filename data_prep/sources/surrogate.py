@@ -18,7 +18,7 @@ from pymatgen.core import Element
 from data_prep.filters import Rejection
 from data_prep.sources.base import ParsedFrame, RawFrame
 from data_prep.sources.prototypes import PROTOTYPES, UnitCell, elements_for, formula, lattice_constant, unit_cell
-from rung.config.sections import GraphConfig, SourceConfig
+from rung.config.preparation import GraphConfig, SourceConfig
 from rung.data.batch import collate
 from rung.data.graph import graph_record
 from rung.data.record import GraphRecord, RecordError, StructureRecord

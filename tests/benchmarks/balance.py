@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.graph import build_graph
 from rung.data.partition import epoch_order, imbalance, num_steps, predicted_cost, split_by_cost, step_bounds
 from tests.benchmarks.cells import cells, mptrj_like_atoms

@@ -24,7 +24,7 @@ from chgnet.graph import CrystalGraphConverter
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.batch import collate
 from rung.data.graph import build_graph, graph_record, line_graph
 from rung.data.record import GraphRecord, StructureRecord

@@ -22,7 +22,7 @@ import numpy as np
 from chgnet.graph import CrystalGraphConverter
 from pymatgen.core import Structure
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.batch import collate
 from rung.data.dataset import MANIFEST_NAME, Manifest, ShardDataset
 from rung.data.record import StructureRecord

@@ -26,7 +26,7 @@ from chgnet.trainer.trainer import CombinedLoss
 from pymatgen.core import Lattice, Structure
 from torch import Tensor
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.batch import GraphBatch, collate
 from rung.data.graph import graph_record
 from rung.data.record import StructureRecord

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.batch import collate
 from rung.data.graph import graph_record
 from rung.data.record import StructureRecord

@@ -4,11 +4,11 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from rung.config.preparation import GraphConfig, ShardConfig, SourceConfig, SplitConfig
 from rung.config.section import Section, setting
 from rung.config.sections import (
     BatchConfig,
     DataConfig,
-    GraphConfig,
     LauncherConfig,
     LossConfig,
     ModelConfig,
@@ -16,9 +16,6 @@ from rung.config.sections import (
     ReferenceConfig,
     RunConfig,
     ScheduleConfig,
-    ShardConfig,
-    SourceConfig,
-    SplitConfig,
     TrackingConfig,
     TrainingConfig,
 )

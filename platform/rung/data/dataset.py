@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.config.tree import SplitName
 from rung.data.codec import FORMAT_VERSION, ShardError
 from rung.data.fields import Labels

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.fields import FIELD
 from rung.data.record import GraphRecord, Reason, RecordError, StructureRecord
 

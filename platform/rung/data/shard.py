@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import lmdb
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.codec import ShardError, decode, encode
 from rung.data.graph import graph_record
 from rung.data.index import SPLITS, IndexRow, index_path, write_index

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.dataset import MANIFEST_NAME, Manifest
 from rung.data.fields import Labels
 from rung.data.record import StructureRecord

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.codec import FORMAT_VERSION, ShardError, encode
 from rung.data.dataset import MANIFEST_NAME, ShardDataset
 from rung.data.fields import Labels

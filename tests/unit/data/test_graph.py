@@ -7,7 +7,7 @@ import pytest
 from chgnet.graph import CrystalGraphConverter
 from pymatgen.core import Lattice, Structure
 
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.data.graph import MIN_DISTANCE, build_graph, count_angles, line_graph
 from rung.data.record import Reason, RecordError, wrap
 from tests.unit.data.samples import CUTOFFS, awkward_cells, real_cells

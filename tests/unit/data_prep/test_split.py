@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.split import material_hash, split_of
-from rung.config.sections import SplitConfig
+from rung.config.preparation import SplitConfig
 from rung.data.index import SPLITS
 
 MATERIALS = [f"mp-{number}" for number in range(20_000)]

@@ -9,7 +9,8 @@ import torch
 from chgnet.graph import CrystalGraphConverter
 from pymatgen.core import Lattice, Structure
 
-from rung.config.sections import GraphConfig, ModelConfig
+from rung.config.preparation import GraphConfig
+from rung.config.sections import ModelConfig
 from rung.data.batch import GraphBatch, collate
 from rung.data.graph import graph_record
 from rung.data.record import StructureRecord

@@ -7,7 +7,8 @@ from chgnet.trainer.trainer import CombinedLoss
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.transform import Rotation
 
-from rung.config.sections import GraphConfig, ModelConfig
+from rung.config.preparation import GraphConfig
+from rung.config.sections import ModelConfig
 from rung.model.chgnet import evaluate, unused_parameters
 from rung.model.support import UnsupportedModelError
 from rung.model.weights import build

@@ -8,7 +8,8 @@ import pytest
 import torch
 from chgnet.model import CHGNet
 
-from rung.config.sections import GraphConfig, ModelConfig
+from rung.config.preparation import GraphConfig
+from rung.config.sections import ModelConfig
 from rung.model.chgnet import evaluate
 from rung.model.reference import reference_of, set_reference
 from rung.model.support import UnsupportedModelError

@@ -13,7 +13,7 @@ from data_prep.convert import prepare
 from data_prep.sources.prototypes import PROTOTYPES, elements_for, formula, lattice_constant, unit_cell
 from data_prep.sources.surrogate import FRAMES_PER_MATERIAL, SurrogateParser, SurrogateSource
 from data_prep.verify import verify
-from rung.config.sections import GraphConfig
+from rung.config.preparation import GraphConfig
 from rung.config.tree import PrepareConfig
 from rung.data.dataset import ShardDataset
 from rung.data.graph import graph_record

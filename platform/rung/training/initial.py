@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from rung.config.sections import ModelConfig
 from rung.config.tree import TrainConfig
 from rung.data.dataset import ShardDataset
+from rung.data.reference import bundled_reference, fit_reference
 from rung.model import weights
-from rung.model.reference import bundled_reference, fit_reference, prepare_reference
+from rung.model.reference import prepare_reference
 from rung.training.run import RunFolder
 
 

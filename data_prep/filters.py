@@ -1,58 +1,38 @@
 """Records that cannot be used: each is counted and listed with its reason, never replaced nor dropped in silence."""
 
 from collections import Counter
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping
 
+from data_prep.sources.base import ParsedFrame
+from rung.config.preparation import FilterConfig
+from rung.data.index import IndexRow
 from rung.data.record import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A raw record that gives no training record; one line of quarantine.jsonl.
-
-    Attributes:
-        source: name of the data set.
-        material_id: as far as it is known, else empty.
-        frame_id: as far as it is known, else the path of the record in its file.
-        position: first byte of the record in the decompressed file, or its number.
-        reason: why, as a code to count by.
-        detail: what was found and what was expected.
-    """
-
-    source: str
-    material_id: str
-    frame_id: str
-    position: int
-    reason: Reason
-    detail: str
-
-    def to_json(self) -> dict[str, str | int]:
-        """The rejection as the fields of a JSON object."""
-        return {
-            "source": self.source,
-            "material_id": self.material_id,
-            "frame_id": self.frame_id,
-            "position": self.position,
-            "reason": self.reason.value,
-            "detail": self.detail,
-        }
+def refusal(parsed: ParsedFrame, row: IndexRow, filters: FilterConfig) -> tuple[Reason, str] | None:
+    """Why a record, looked at alone, is set aside: the first reason and what was found; None if it is kept."""
+    return next(_refusals(parsed, row, filters), None)
 
 
-class SeenFrames:
-    """Remembers which frames were kept, by a 64-bit hash of their names (about 80 bytes a frame)."""
+def _refusals(parsed: ParsedFrame, row: IndexRow, filters: FilterConfig) -> Iterator[tuple[Reason, str]]:
+    if parsed.converged is False and filters.unconverged == "reject":
+        yield Reason.UNCONVERGED, "its electronic steps did not converge (filters.unconverged)"
+    task = parsed.task_type or ""
+    if any(refused.lower() in task for refused in filters.task_types):
+        yield Reason.TASK_TYPE, f"task type {task!r} is one of filters.task_types, {', '.join(filters.task_types)}"
+    if filters.functionals is not None and row.functional not in filters.functionals:
+        allowed = ", ".join(filters.functionals)
+        yield Reason.WRONG_FUNCTIONAL, f"functional {row.functional}; filters.functionals keeps {allowed}"
+    plus_u = parsed.hubbard_u or row.functional.endswith("+U")
+    if plus_u and filters.hubbard_u == "reject":
+        yield Reason.HUBBARD_U, f"calculated with +U (functional {row.functional}; filters.hubbard_u)"
+    sizes = ("atoms", filters.max_atoms), ("bonds", filters.max_bonds), ("angles", filters.max_angles)
+    for noun, most in sizes:
+        found = getattr(row, f"num_{noun}")
+        if most is not None and found > most:
+            yield Reason.TOO_LARGE, f"{found:,} {noun}; filters.max_{noun} allows {most:,}"
 
-    def __init__(self) -> None:
-        self._hashes: set[bytes] = set()
 
-    def add(self, material_id: str, frame_id: str, functional: str) -> bool:
-        """Note a frame; True if it was noted before."""
-        key = blake2b(f"{material_id}\0{frame_id}\0{functional}".encode(), digest_size=8).digest()
-        known = key in self._hashes
-        self._hashes.add(key)
-        return known
-
-
-def reasons_text(counts: Counter[str]) -> str:
+def reasons_text(counts: Mapping[str, int]) -> str:
     """The reasons with their counts, most frequent first, for one line of text."""
-    return ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common()) or "none"
+    return ", ".join(f"{reason} {count:,}" for reason, count in Counter(counts).most_common()) or "none"

@@ -1,12 +1,11 @@
 """manifest.json: what a prepared data set is and how it was made. It is written last: where it is, the set is whole."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from data_prep.output import OutputError
-from data_prep.tally import Tally
 from rung.config.tree import PrepareConfig
 from rung.data.codec import FORMAT_VERSION
 from rung.data.dataset import MANIFEST_NAME, Manifest
@@ -15,32 +14,44 @@ from rung.data.shard import ShardInfo, file_sha256
 _ABSENT: Final = "(not there)"
 
 
-def make_manifest(
-    config: PrepareConfig, dataset: str, facts: Mapping[str, Any], tally: Tally, shards: list[ShardInfo]
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a data set comes from, as its manifest tells.
+
+    Attributes:
+        config: the settings that the content depends on.
+        source: the source's settings, name and facts.
+        restored: ids of records that someone has put back from the quarantine.
+    """
+
+    config: Mapping[str, Any]
+    source: Mapping[str, Any]
+    restored: Sequence[int] = ()
+
+
+def make_manifest(origin: Origin, shards: Sequence[ShardInfo], counted: Mapping[str, Any]) -> dict[str, Any]:
     """Assemble the manifest. It depends on the input and the config alone, so equal inputs give equal manifests.
 
     Args:
-        config: of the preparation.
-        dataset: name kept with every record.
-        facts: what the source knows of its input (its hash, for instance).
-        tally: counts over the records.
-        shards: the finished shards, in order.
+        origin: of the set.
+        shards: in order.
+        counted: sections made by `data_prep.tally.tally`.
     """
     return {
         "format_version": FORMAT_VERSION,
         "kind": Manifest.model_fields["kind"].default,
-        "graph": config.graph.model_dump(),
+        "graph": origin.config["graph"],
         "shards": [asdict(shard) for shard in shards],
-        "source": {**config.source.model_dump(), "dataset": dataset, **facts},
-        **tally.to_manifest(config.split),
-        "config": content_config(config),
+        "source": dict(origin.source),
+        **counted,
+        "restored": list(origin.restored),
+        "config": dict(origin.config),
     }
 
 
 def content_config(config: PrepareConfig) -> dict[str, Any]:
-    """The part of the config that the content depends on: all but the place of the output."""
-    return config.model_dump(mode="json", exclude={"output"})
+    """The part of the config that the content depends on: not the place of the output, nor who does the work."""
+    return config.model_dump(mode="json", exclude={"output", "parallel"})
 
 
 def check_same_content(manifest: Manifest, config: PrepareConfig, output: Path) -> None:
@@ -49,13 +60,13 @@ def check_same_content(manifest: Manifest, config: PrepareConfig, output: Path) 
     Raises:
         OutputError: a setting differs, or the raw file has changed since.
     """
-    differences = list(_differences("", (manifest.model_extra or {}).get("config", {}), content_config(config)))
+    differences = list(_differences("", manifest.config, content_config(config)))
     if differences:
         raise OutputError(
             f"{output} holds a data set made with other settings: {'; '.join(differences)}."
             " Set output to another folder, or remove that one"
         )
-    if config.source.path is not None:
+    if isinstance(config.source.path, str):
         _check_same_input(manifest.source, Path(config.source.path).expanduser(), output)
 
 

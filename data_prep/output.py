@@ -19,9 +19,10 @@ class OutputError(ValueError):
 
 @contextmanager
 def partial_folder(output: Path) -> Iterator[Path]:
-    """Give an empty folder beside `output`, and remove it at the end unless `publish` has renamed it.
+    """Give the folder beside `output` that becomes it when `publish` renames it.
 
-    What a killed preparation left there is removed first.
+    It keeps what is finished when the process is killed or interrupted, or when the disk is full, for the same command
+    to go on with; every other exception means that no such command can succeed, and removes it.
 
     Raises:
         OutputError: another process prepares the same output, or the disk is full or not writable.
@@ -31,15 +32,21 @@ def partial_folder(output: Path) -> Iterator[Path]:
         partial.mkdir(parents=True, exist_ok=True)
         with _locked(partial, output):
             try:
-                _empty(partial)
                 yield partial
-            finally:
+            except (OSError, UnfinishedError):
+                raise
+            except Exception:
                 shutil.rmtree(partial, ignore_errors=True)
+                raise
     except OSError as error:
         raise OutputError(
-            f"cannot write output {output}: {error.strerror or error}{_free_space(output.parent)}. Nothing of it was"
-            " left; make room there, or set output to another folder"
+            f"cannot write output {output}: {error.strerror or error}{_free_space(output.parent)}. What is finished is"
+            f" kept in {partial}: make room and run the same command to go on, or set output to another folder"
         ) from error
+
+
+class UnfinishedError(RuntimeError):
+    """A preparation that stopped in the middle, and that the same command goes on with."""
 
 
 def publish(partial: Path, output: Path) -> None:
@@ -81,11 +88,3 @@ def _free_space(folder: Path) -> str:
         return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"
     except OSError:
         return ""
-
-
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

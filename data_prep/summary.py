@@ -4,9 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-QUARANTINE: Final = "quarantine.jsonl"
-"""File in the output folder with one line for each rejected record."""
-
 SUMMARY: Final = "summary.json"
 """File in the output folder with the figures of the preparation."""
 

@@ -1,164 +1,112 @@
-"""What a data set holds, counted while it is written: records, reasons, splits, elements, label statistics."""
+"""What a data set holds, counted over its columns: records, reasons, splits, elements, label statistics, references."""
 
-import math
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pymatgen.core import Element
 
-from data_prep.filters import Rejection
+from data_prep.decide import Decision
+from data_prep.facts import MEASURES, NO_REASON, FactsTable
 from rung.config.preparation import SplitConfig
-from rung.data.index import SPLITS, IndexRow
-from rung.data.record import StructureRecord
+from rung.data.fields import Labels
+from rung.data.index import SPLITS, Index
+from rung.data.reference import NUM_ELEMENTS, fit_reference
+
+_ROWS_AT_ONCE: Final = 65_536
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One number that describes a label of a record: its name, meaning and unit."""
+def tally(
+    index: Index, facts: FactsTable, decision: Decision, rejected: Mapping[str, int], split: SplitConfig
+) -> dict[str, Any]:
+    """The manifest's sections that are counts; all but `counts` speak of the records that are used.
 
-    label: str
-    meaning: str
-    unit: str
-
-
-MEASURES: Final = (
-    Measure("energy", "energy per atom", "eV/atom"),
-    Measure("forces", "largest force on an atom", "eV/Å"),
-    Measure("stress", "largest component of the stress, without sign", "GPa"),
-    Measure("magmoms", "largest magnetic moment", "μB"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFacts:
-    """What the manifest counts of a record beyond its row of the index; small enough to send beside it.
-
-    Attributes:
-        measures: one number for each of `MEASURES`; None where the label is absent.
-        energy_key: key of the raw frame that gave the energy; None without an energy.
+    Args:
+        index: of the stored records.
+        facts: of the stored records.
+        decision: about the stored records.
+        rejected: frames that are not used, by reason.
+        split: how the records were split.
     """
-
-    measures: tuple[float | None, ...]
-    energy_key: str | None
-
-    @classmethod
-    def of(cls, record: StructureRecord, energy_key: str | None) -> Self:
-        """Measure a record."""
-        energy, forces, stress, magmoms = record.energy, record.forces, record.stress, record.magmoms
-        return cls(
-            measures=(
-                None if energy is None else energy / record.num_atoms,
-                None if forces is None else float(np.linalg.norm(forces.astype(np.float64), axis=1).max()),
-                None if stress is None else float(np.abs(stress).max()),
-                None if magmoms is None else float(magmoms.max()),
-            ),
-            energy_key=energy_key,
-        )
+    kept = np.flatnonzero(decision.reason == NO_REASON)
+    return {
+        "counts": {
+            "read": len(kept) + sum(rejected.values()),
+            "stored": len(index),
+            "kept": len(kept),
+            "rejected": dict(sorted(rejected.items())),
+        },
+        "split": {**split.model_dump(), **_split_counts(index, decision, kept)},
+        "functionals": _counts(index.functional[kept]),
+        "elements": _elements(index, kept),
+        "labels": _label_statistics(index, facts, kept) | {"energy_keys": _energy_keys(facts, kept)},
+        "references": _references(index, decision),
+    }
 
 
-@dataclass(slots=True)
-class RunningStatistics:
-    """Mean, spread and extremes of a stream of numbers (Welford), with the names of the extremes."""
-
-    num: int = 0
-    mean: float = 0.0
-    square_sum: float = 0.0
-    smallest: tuple[float, str] = (math.inf, "")
-    largest: tuple[float, str] = (-math.inf, "")
-
-    def add(self, value: float, name: str) -> None:
-        """Take in one number."""
-        self.num += 1
-        delta = value - self.mean
-        self.mean += delta / self.num
-        self.square_sum += delta * (value - self.mean)
-        if value < self.smallest[0]:
-            self.smallest = (value, name)
-        if value > self.largest[0]:
-            self.largest = (value, name)
-
-    def to_json(self) -> dict[str, Any]:
-        """The statistics; without numbers, their count alone."""
-        if not self.num:
-            return {"records": 0}
-        return {
-            "records": self.num,
-            "mean": self.mean,
-            "std": math.sqrt(self.square_sum / self.num),
-            "min": self.smallest[0],
-            "min_record": self.smallest[1],
-            "max": self.largest[0],
-            "max_record": self.largest[1],
-        }
+def record_name(index: Index, row: int) -> str:
+    """Material and frame of a record, for people."""
+    return f"{index.material_id[row].decode()}/{index.frame_id[row].decode()}"
 
 
-@dataclass
-class Tally:
-    """Counts over a whole data set.
+def _split_counts(index: Index, decision: Decision, kept: NDArray[np.int64]) -> dict[str, dict[str, int]]:
+    splits = decision.split[kept]
+    materials = index.material_id[kept]
+    return {
+        "records": {name: int((splits == i).sum()) for i, name in enumerate(SPLITS)},
+        "materials": {name: len(np.unique(materials[splits == i])) for i, name in enumerate(SPLITS)},
+    }
 
-    Attributes:
-        num_read: raw records.
-        num_kept: records stored.
-        rejected: rejections by reason.
-        examples: the first rejection of each reason.
-    """
 
-    num_read: int = 0
-    num_kept: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, Rejection] = field(default_factory=dict)
-    _functionals: Counter[str] = field(default_factory=Counter)
-    _elements: Counter[int] = field(default_factory=Counter)
-    _energy_keys: Counter[str] = field(default_factory=Counter)
-    _splits: Counter[int] = field(default_factory=Counter)
-    _materials: dict[str, int] = field(default_factory=dict)
-    _statistics: tuple[RunningStatistics, ...] = field(
-        default_factory=lambda: tuple(RunningStatistics() for _ in MEASURES)
-    )
+def _counts(names: NDArray[np.bytes_]) -> dict[str, int]:
+    values, counts = np.unique(names, return_counts=True)
+    return {value.decode(): count for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
 
-    def reject(self, rejection: Rejection) -> None:
-        """Count a rejection."""
-        self.num_read += 1
-        self.rejected[rejection.reason.value] += 1
-        self.examples.setdefault(rejection.reason.value, rejection)
 
-    def keep(self, row: IndexRow, facts: RecordFacts, split: int) -> None:
-        """Count a stored record."""
-        self.num_read += 1
-        self.num_kept += 1
-        self._functionals[row.functional] += 1
-        self._elements.update(row.elements)
-        self._splits[split] += 1
-        self._materials[row.material_id] = split
-        if facts.energy_key is not None:
-            self._energy_keys[facts.energy_key] += 1
-        name = f"{row.material_id}/{row.frame_id}"
-        for statistics, value in zip(self._statistics, facts.measures, strict=True):
-            if value is not None:
-                statistics.add(value, name)
+def _energy_keys(facts: FactsTable, kept: NDArray[np.int64]) -> dict[str, int]:
+    return {key: count for key, count in _counts(facts.energy_key[kept]).items() if key}
 
-    @property
-    def energy_keys(self) -> Counter[str]:
-        """Records by the raw key of their energy."""
-        return self._energy_keys
 
-    def to_manifest(self, split: SplitConfig) -> dict[str, Any]:
-        """The manifest's sections that are counts."""
-        materials = Counter(self._materials.values())
-        return {
-            "counts": {"read": self.num_read, "kept": self.num_kept, "rejected": dict(sorted(self.rejected.items()))},
-            "split": {
-                **split.model_dump(),
-                "records": {name: self._splits[i] for i, name in enumerate(SPLITS)},
-                "materials": {name: materials[i] for i, name in enumerate(SPLITS)},
-            },
-            "functionals": dict(sorted(self._functionals.items())),
-            "elements": {Element.from_Z(z).symbol: self._elements[z] for z in sorted(self._elements)},
-            "labels": {
-                measure.label: {"measure": measure.meaning, "unit": measure.unit, **statistics.to_json()}
-                for measure, statistics in zip(MEASURES, self._statistics, strict=True)
-            }
-            | {"energy_keys": dict(sorted(self._energy_keys.items()))},
-        }
+def _elements(index: Index, kept: NDArray[np.int64]) -> dict[str, int]:
+    """Records that contain each element."""
+    records_with = np.zeros(NUM_ELEMENTS, dtype=np.int64)
+    for start in range(0, len(kept), _ROWS_AT_ONCE):
+        records_with += (index.compositions(kept[start : start + _ROWS_AT_ONCE]) > 0).sum(axis=0)
+    return {Element.from_Z(z + 1).symbol: int(records_with[z]) for z in np.flatnonzero(records_with).tolist()}
+
+
+def _label_statistics(index: Index, facts: FactsTable, kept: NDArray[np.int64]) -> dict[str, Any]:
+    return {
+        measure.label: {"measure": measure.meaning, "unit": measure.unit}
+        | _statistics(index, kept, facts.measures[kept, column])
+        for column, measure in enumerate(MEASURES)
+    }
+
+
+def _statistics(index: Index, kept: NDArray[np.int64], values: NDArray[np.float64]) -> dict[str, Any]:
+    """Mean, spread and extremes with the names of the extreme records; without numbers, their count alone."""
+    there = np.flatnonzero(np.isfinite(values))
+    if len(there) == 0:
+        return {"records": 0}
+    numbers = values[there]
+    smallest, largest = int(there[np.argmin(numbers)]), int(there[np.argmax(numbers)])
+    return {
+        "records": len(there),
+        "mean": float(numbers.mean()),
+        "std": float(numbers.std()),
+        "min": float(values[smallest]),
+        "min_record": record_name(index, int(kept[smallest])),
+        "max": float(values[largest]),
+        "max_record": record_name(index, int(kept[largest])),
+    }
+
+
+def _references(index: Index, decision: Decision) -> dict[str, Any]:
+    """Elemental references of each functional, fitted to its training records."""
+    training = (decision.split == SPLITS.index("train")) & (index.labels & Labels.ENERGY > 0)
+    fits = {}
+    for functional in np.unique(index.functional[training]).tolist():
+        rows = np.flatnonzero(training & (index.functional == functional))
+        fits[functional.decode()] = fit_reference(index.compositions(rows), index.energy[rows]).to_json()
+    return fits

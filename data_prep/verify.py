@@ -4,7 +4,6 @@ python -m data_prep.verify FOLDER
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections import Counter
@@ -15,14 +14,16 @@ from typing import Final
 
 import numpy as np
 
-from data_prep.split import split_of
-from data_prep.summary import QUARANTINE
+from data_prep.facts import FactsTable, facts_path
+from data_prep.finish import decide_again
+from data_prep.quarantine_file import QUARANTINE, read_quarantine
+from data_prep.tally import record_name
 from rung.config.command import configure_logging
-from rung.config.preparation import GraphConfig, SplitConfig
+from rung.config.preparation import GraphConfig
 from rung.data.codec import ShardError
 from rung.data.dataset import Manifest, ShardDataset, read_manifest
 from rung.data.graph import count_angles
-from rung.data.index import SPLITS, Index, index_path
+from rung.data.index import SPLITS, Index, index_path, split_name
 from rung.data.record import MAX_ATOMIC_NUMBER, GraphRecord
 from rung.data.shard import ShardInfo, ShardReader, data_path, file_sha256
 
@@ -102,6 +103,7 @@ class _Checks:
             expected = {
                 data_path(self._folder, shard.name): shard.lmdb_sha256,
                 index_path(self._folder, shard.name): shard.index_sha256,
+                facts_path(self._folder, shard.name): shard.facts_sha256,
             }
             for path, sha256 in expected.items():
                 if not path.is_file():
@@ -113,31 +115,32 @@ class _Checks:
         counts = self._manifest.counts
         rejected = Counter(counts["rejected"])
         stored = sum(shard.num_records for shard in self._manifest.shards)
-        if counts["kept"] != stored:
-            yield f"the manifest counts {counts['kept']} kept records, its shards {stored}"
+        if counts["stored"] != stored:
+            yield f"the manifest counts {counts['stored']} stored records, its shards {stored}"
         if counts["read"] != counts["kept"] + rejected.total():
             yield f"{counts['read']} records read are not {counts['kept']} kept and {rejected.total()} rejected"
-        listed = _quarantined(self._folder / QUARANTINE)
+        try:
+            listed = Counter(line["reason"].value for line in read_quarantine(self._folder))
+        except ShardError as error:
+            yield str(error)
+            return
         if listed != rejected:
             yield f"{QUARANTINE} lists {dict(listed)}, the manifest counts {dict(rejected)}"
 
     def _splits(self, index: Index) -> Iterator[str]:
-        section = self._manifest.split
-        config = SplitConfig(**{key: section[key] for key in SplitConfig.model_fields})
-        materials, rows = np.unique(index.material_id, return_inverse=True)
-        splits = [split_of(name.decode(), config) for name in materials.tolist()]
-        expected = np.array(splits, dtype=np.uint8)
-        wrong = np.flatnonzero(expected[rows] != index.split)
+        facts = FactsTable.load(self._folder, [shard.name for shard in self._manifest.shards])
+        expected = decide_again(self._manifest, index, facts).split
+        wrong = np.flatnonzero(expected != index.split)
         for row in wrong[:1]:
-            found = SPLITS[index.split[row]]
+            found, right = (split_name(int(split)) for split in (index.split[row], expected[row]))
             yield (
-                f"{len(wrong)} records are in another split than their material's hash says,"
-                f" the first is {_name(index, int(row))} in {found}"
+                f"{len(wrong)} records are not where filters and split put them,"
+                f" the first is {record_name(index, int(row))} in {found} instead of {right}"
             )
         for number, name in enumerate(SPLITS):
             found = int(np.count_nonzero(index.split == number))
-            if section["records"][name] != found:
-                yield f"the manifest counts {section['records'][name]} {name} records, the index {found}"
+            if self._manifest.split["records"][name] != found:
+                yield f"the manifest counts {self._manifest.split['records'][name]} {name} records, the index {found}"
 
     def _shards_with_first_id(self) -> Iterator[tuple[ShardInfo, int]]:
         first = 0
@@ -157,7 +160,7 @@ class _Checks:
             self.num_records += len(records)
             for record in records:
                 for problem in _record_problems(record, index, self._manifest.graph):
-                    yield f"record {record.record_id} ({_name(index, record.record_id)}): {problem}"
+                    yield f"record {record.record_id} ({record_name(index, record.record_id)}): {problem}"
 
 
 def _record_problems(record: GraphRecord, index: Index, cutoffs: GraphConfig) -> Iterator[str]:
@@ -195,20 +198,6 @@ def _bond_problems(record: GraphRecord, cutoffs: GraphConfig) -> Iterator[str]:
         yield f"its bonds are not sorted into shorter and longer than {cutoffs.bond_cutoff} Å"
     if count_angles(record.bond_atoms[: record.num_short_bonds]) != record.num_angles:
         yield f"num_angles is {record.num_angles}, which its short bonds do not make"
-
-
-def _quarantined(path: Path) -> Counter[str]:
-    """Count the listed rejections by reason; an unreadable list counts nothing."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            return Counter(json.loads(line)["reason"] for line in lines)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s cannot be read: %s", path, error)
-        return Counter()
-
-
-def _name(index: Index, record_id: int) -> str:
-    return f"{index.material_id[record_id].decode()}/{index.frame_id[record_id].decode()}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from data_prep.filters import Rejection
-from rung.data.record import StructureRecord
+from rung.data.record import Reason, StructureRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +24,44 @@ class RawFrame:
 
 @dataclass(frozen=True, slots=True)
 class ParsedFrame:
-    """A record, and the key of the raw frame that its energy came from (None without an energy)."""
+    """A record, and what its source says of the calculation; None where it does not say.
+
+    Attributes:
+        record: structure and labels.
+        energy_key: key of the raw frame that the energy came from; None without an energy.
+        converged: whether the electronic steps of this frame converged.
+        task_type: kind of calculation in the source's words, in small letters: "static", "nscf", "dfpt", ...
+        hubbard_u: whether +U was applied.
+    """
 
     record: StructureRecord
     energy_key: str | None
+    converged: bool | None = None
+    task_type: str | None = None
+    hubbard_u: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A raw frame that cannot become a record at all.
+
+    Attributes:
+        source: name of the data set.
+        material_id: as far as it is known, else empty.
+        frame_id: as far as it is known, else the path of the record in its file.
+        position: first byte of the record in the decompressed file, or its number.
+        reason: why, as a code to count by.
+        detail: what was found and what was expected.
+        raw: beginning of the frame's own text, to be read and corrected.
+    """
+
+    source: str
+    material_id: str
+    frame_id: str
+    position: int
+    reason: Reason
+    detail: str
+    raw: str = ""
 
 
 class Parser(Protocol):
@@ -59,6 +92,10 @@ class Source(Protocol):
 
     def frames(self) -> Iterator[RawFrame]:
         """Stream the raw frames in a fixed order; may be called once."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What tells at once whether the input is the one of an earlier call; cheaper than a hash of all of it."""
         ...
 
     def progress(self) -> tuple[int, int, str]:

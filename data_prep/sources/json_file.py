@@ -1,14 +1,13 @@
 """What the readers of JSON files share: streaming frames out of a file, and turning what goes wrong into rejections."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from data_prep.filters import Rejection
-from data_prep.sources.base import ParsedFrame, RawFrame
-from data_prep.sources.raw_file import RawFile
+from data_prep.sources.base import ParsedFrame, RawFrame, Rejection
+from data_prep.sources.inputs import InputFiles, expand, sizes_of
 from data_prep.sources.scan import Scanner
 from rung.data.record import RecordError
 
@@ -16,48 +15,65 @@ JSON_CHUNK: Final = 256
 """Raw frames parsed together: about 2 MB of MPtrj, little enough to hold, enough to be worth sending."""
 
 
+JSON_NAMES: Final = re.compile(r"\.(json|jsonl|ndjson)(\.(gz|bz2))?$", re.IGNORECASE)
+"""Files of a folder that are taken for JSON."""
+
+
 class JsonFile:
-    """Streams the raw frames of a JSON file; never holds more than one block or one frame.
+    """Streams the raw frames of JSON files; never holds more than one block or one record.
 
     Args:
-        path: the file, plain or gzip.
+        paths: the files, plain, gzip or bzip2.
         name: name of the data set.
         parser: what turns its frames into records.
-        layout: from the file's beginning, the depth of its records and the key they stand under (None: any).
+        layout: from a file's beginning, the depth of its records and the key they stand under (None: any).
+        cut: the frames of one record, where it holds several.
     """
 
     chunk = JSON_CHUNK
 
     def __init__(
         self,
-        path: Path,
+        paths: Sequence[str],
         name: str,
         parser: "FrameParser",
         layout: Callable[[bytes], tuple[int, str | None]],
+        cut: Callable[[RawFrame], Iterable[RawFrame]] = lambda frame: (frame,),
     ) -> None:
         self.name = name
         self.parser = parser
         self._layout = layout
-        self._file = RawFile(path)
+        self._cut = cut
+        sizes = sizes_of(expand(paths, JSON_NAMES))
+        self._paths = tuple(sizes)
+        self._files = InputFiles(sizes)
 
     def frames(self) -> Iterator[RawFrame]:
-        """Stream the frames in the order of the file."""
-        depth, under = self._layout(self._file.peek(1 << 20))
-        for span in Scanner(self._file.read, depth, str(self._file.path)):
-            if under is None or span.path[0] == under:
-                yield RawFrame(span.path, span.start, span.data)
+        """Stream the frames in the order of the files; positions count through all of them."""
+        start = 0
+        for path in self._paths:
+            file = self._files.open(path)
+            depth, under = self._layout(file.peek(1 << 20))
+            for span in Scanner(file.read, depth, path):
+                if under is None or span.path[0] == under:
+                    yield from self._cut(RawFrame(span.path, start + span.start, span.data))
+            start += file.given
+
+    def identity(self) -> dict[str, Any]:
+        """Names, sizes and times of the files."""
+        return self._files.identity()
 
     def progress(self) -> tuple[int, int, str]:
-        """Bytes of the file read, bytes of the file, unit."""
-        return self._file.position, self._file.num_bytes, "B"
+        """Bytes of the files read, bytes of the files, unit."""
+        return self._files.progress()
 
     def facts(self) -> dict[str, Any]:
-        """Size and hash of the file; reads the rest of it where a limit stopped early."""
-        return {"sha256": self._file.sha256(), "num_bytes": self._file.num_bytes, "gzip": self._file.is_gzip}
+        """Size and hash of the files; reads the rest of them where a limit stopped early."""
+        return self._files.facts()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the files."""
+        self._files.close()
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ A JSON list, `{"samples": [...]}`, JSON lines, or `{any key: record}` as the ele
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from data_prep.labels import functional_name, material_name, optional_number, site_magmoms, vasp_stress
+from data_prep.functionals import functional_name, known_functional
+from data_prep.labels import material_name, optional_number, site_magmoms, vasp_stress
 from data_prep.sources.base import ParsedFrame, RawFrame
 from data_prep.sources.json_file import FrameParser, JsonFile
 from data_prep.sources.payload import load_object, read_structure, required
+from rung.config.preparation import SourceConfig
 from rung.data.record import Reason, RecordError, StructureRecord
 
 _SAMPLES: Final = "samples"
@@ -66,10 +67,10 @@ class MatpesParser(FrameParser):
         return self.functional
 
 
-def open_matpes(path: Path, name: str, functional: str | None) -> JsonFile:
-    """Open a MatPES file of any layout."""
-    stated = None if functional is None else functional_name(functional)
-    return JsonFile(path, name, MatpesParser(name, stated), _layout)
+def open_matpes(config: SourceConfig, name: str) -> JsonFile:
+    """Open MatPES files, each of any layout."""
+    stated = None if config.functional is None else known_functional(config.functional)
+    return JsonFile(config.paths, name, MatpesParser(name, stated), _layout)
 
 
 def _ids(raw: dict[str, Any]) -> tuple[str, str]:

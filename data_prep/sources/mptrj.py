@@ -5,12 +5,13 @@ Every frame is recorded as the functional of the config, GGA unless it says othe
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from data_prep.labels import EnergyChoice, functional_name, material_name, mptrj_energy, vasp_stress
+from data_prep.functionals import known_functional
+from data_prep.labels import material_name, mptrj_energy, vasp_stress
 from data_prep.sources.base import ParsedFrame, RawFrame
 from data_prep.sources.json_file import FrameParser, JsonFile
 from data_prep.sources.payload import load_object, read_structure, required
+from rung.config.preparation import EnergyChoice, SourceConfig
 from rung.data.record import Reason, RecordError, StructureRecord
 
 
@@ -52,7 +53,7 @@ class MptrjParser(FrameParser):
         return material_name(frame.path[0]), frame.path[-1] if len(frame.path) == 2 else ""
 
 
-def open_mptrj(path: Path, name: str, functional: str | None, energy: EnergyChoice) -> JsonFile:
-    """Open a file in MPtrj's layout."""
-    parser = MptrjParser(name, functional_name(functional or "GGA"), energy)
-    return JsonFile(path, name, parser, lambda _head: (2, None))
+def open_mptrj(config: SourceConfig, name: str) -> JsonFile:
+    """Open files in MPtrj's layout."""
+    parser = MptrjParser(name, known_functional(config.functional or "GGA"), config.energy_choice)
+    return JsonFile(config.paths, name, parser, lambda _head: (2, None))

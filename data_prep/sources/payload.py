@@ -1,7 +1,7 @@
 """From the bytes of a raw frame to its crystal structure: pymatgen's JSON, read without building pymatgen's objects."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -54,6 +54,14 @@ def read_structure(structure: Mapping[str, Any]) -> dict[str, Any]:
         "lattice": matrix,
         "frac_coords": _frac_coords(sites, matrix),
     }
+
+
+def atomic_numbers(symbols: Sequence[str]) -> NDArray[np.int64]:
+    """Atomic numbers of elements given by their symbols."""
+    unknown = [symbol for symbol in symbols if symbol not in _ATOMIC_NUMBERS]
+    if unknown:
+        raise RecordError(Reason.UNKNOWN_ELEMENT, f"there is no element {unknown[0][:20]!r}")
+    return np.array([_ATOMIC_NUMBERS[symbol] for symbol in symbols], dtype=np.int64)
 
 
 def _load_lenient(payload: bytes) -> Any:

@@ -15,8 +15,7 @@ from chgnet.model import CHGNet
 from numpy.typing import NDArray
 from pymatgen.core import Element
 
-from data_prep.filters import Rejection
-from data_prep.sources.base import ParsedFrame, RawFrame
+from data_prep.sources.base import ParsedFrame, RawFrame, Rejection
 from data_prep.sources.prototypes import PROTOTYPES, UnitCell, elements_for, formula, lattice_constant, unit_cell
 from rung.config.preparation import GraphConfig, SourceConfig
 from rung.data.batch import collate
@@ -113,6 +112,10 @@ class SurrogateSource:
             self._done = number + 1
             yield RawFrame((str(number),), number, b"")
 
+    def identity(self) -> dict[str, Any]:
+        """The structures follow from the config."""
+        return {}
+
     def progress(self) -> tuple[int, int, str]:
         """Structures numbered, structures in all, unit."""
         return self._done, self._num_structures, "structures"
@@ -125,11 +128,11 @@ class SurrogateSource:
         """Nothing is held."""
 
 
-def open_surrogate(config: SourceConfig) -> SurrogateSource:
+def open_surrogate(config: SourceConfig, name: str) -> SurrogateSource:
     """Open the surrogate for one functional."""
     if config.functional not in MODEL_OF:
         raise ValueError(f"source.functional is {config.functional!r}; the surrogate has {' and '.join(MODEL_OF)}")
-    parser = SurrogateParser(config.dataset or "surrogate", config.functional, config.seed)
+    parser = SurrogateParser(name, config.functional, config.seed)
     return SurrogateSource(parser, config.num_structures)
 
 

@@ -58,7 +58,7 @@ def write(folder: Path, entries: Sequence[ShardEntry]) -> None:
     for number, start in enumerate(range(0, len(entries), _PER_SHARD)):
         with ShardWriter(folder, f"shard-{number:05d}") as writer:
             for entry in entries[start : start + _PER_SHARD]:
-                writer.add(entry, 0)
+                writer.add(entry)
             shards.append(writer.finish())
     (folder / MANIFEST_NAME).write_text(Manifest(graph=_CUTOFFS, shards=tuple(shards)).model_dump_json())
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from rung.config.preparation import GraphConfig, ShardConfig, SourceConfig, SplitConfig
+from rung.config.preparation import FilterConfig, GraphConfig, ParallelConfig, ShardConfig, SourceConfig, SplitConfig
 from rung.config.section import Section, setting
 from rung.config.sections import (
     BatchConfig,
@@ -29,8 +29,10 @@ class PrepareConfig(Section):
     output: str = setting(..., "folder for the shards", min_length=1)
     source: SourceConfig = setting(..., "raw records")
     graph: GraphConfig = setting(GraphConfig(), "cutoffs; stored with the shards and checked against the model")
+    filters: FilterConfig = setting(FilterConfig(), "which records are set aside")
     split: SplitConfig = setting(SplitConfig(), "split by material")
     shards: ShardConfig = setting(ShardConfig(), "storage")
+    parallel: ParallelConfig = setting(ParallelConfig(), "who does the work")
 
 
 class TrainConfig(Section):

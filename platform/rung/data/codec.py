@@ -13,8 +13,8 @@ import numpy as np
 from rung.data.fields import FIELDS, Field, Level
 from rung.data.record import GraphRecord
 
-FORMAT_VERSION: Final = 1
-"""Version of records, shards and manifests; a reader refuses newer ones."""
+FORMAT_VERSION: Final = 2
+"""Version of records, shards and manifests; a reader refuses all others. 2: facts of each record, records set aside."""
 
 _HEADER: Final = struct.Struct("<HHIIII")  # version, labels, atoms, bonds, short bonds, angles
 _CHECKSUM: Final = struct.Struct("<I")  # CRC-32 of the header and of the deflated arrays

@@ -32,6 +32,8 @@ class Manifest(BaseModel):
         counts: how many records were read, kept and refused, and why.
         source: where the records come from.
         split: how they were split.
+        restored: ids of records that were put back from the quarantine.
+        config: of the preparation.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -43,6 +45,8 @@ class Manifest(BaseModel):
     counts: dict[str, Any] = {}
     source: dict[str, Any] = {}
     split: dict[str, Any] = {}
+    restored: tuple[int, ...] = ()
+    config: dict[str, Any] = {}
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -58,10 +62,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     text = path.read_bytes()
     try:
         version = _Version.model_validate_json(text).format_version
-        if version > FORMAT_VERSION:
-            raise ShardError(
-                f"{path} has format {version}; this version of Rung reads up to {FORMAT_VERSION}: update it"
-            )
+        if version != FORMAT_VERSION:
+            cure = "update Rung" if version > FORMAT_VERSION else "prepare the data again"
+            raise ShardError(f"{path} has format {version}; this version of Rung reads format {FORMAT_VERSION}: {cure}")
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         raise ShardError(f"{path} is not a manifest that Rung wrote: {error}") from error

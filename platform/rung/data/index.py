@@ -17,6 +17,9 @@ from rung.data.record import MAX_ATOMIC_NUMBER, GraphRecord, StructureRecord
 SPLITS: Final = ("train", "validation", "test")
 """Parts of a data set; the index stores the position in this tuple."""
 
+REJECTED: Final = 255
+"""Split of a record that is stored but not used; the quarantine says why."""
+
 _COUNTS: Final[Mapping[str, str]] = {
     "split": "|u1",
     "labels": "|u1",
@@ -67,15 +70,21 @@ class IndexRow:
         )
 
 
+def split_name(split: int) -> str:
+    """Name of a value of `Index.split`."""
+    return "rejected" if split == REJECTED else SPLITS[split]
+
+
 def index_path(folder: Path, name: str) -> Path:
     """Index file of a shard."""
     return folder / f"{name}.index.npz"
 
 
-def write_index(path: Path, splits: Sequence[int], rows: Sequence[IndexRow]) -> None:
-    """Write an index and bring it to disk. Its bytes depend on the rows alone: the members carry a fixed time."""
+def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
+    """Write the index of a shard whose records have no split yet; see `write_splits`."""
     columns = {name: [getattr(row, name) for row in rows] for name in (*_COUNTS, *_NAMES) if name != "split"}
-    arrays = {name: np.array(columns.get(name, splits), dtype=kind) for name, kind in _COUNTS.items()}
+    columns["split"] = [REJECTED] * len(rows)
+    arrays: dict[str, NDArray] = {name: np.array(columns[name], dtype=kind) for name, kind in _COUNTS.items()}
     arrays |= {name: np.array([text.encode() for text in columns[name]], dtype=np.bytes_) for name in _NAMES}
     arrays["energy"] = np.array([row.energy for row in rows], dtype="<f8")
     composition = {
@@ -84,6 +93,26 @@ def write_index(path: Path, splits: Sequence[int], rows: Sequence[IndexRow]) -> 
         "element_atoms": [count for row in rows for count in row.element_atoms],
     }
     arrays |= {name: np.array(composition[name], dtype=kind) for name, kind in _COMPOSITION.items()}
+    write_columns(path, arrays)
+
+
+def write_splits(path: Path, splits: NDArray[np.uint8]) -> None:
+    """Replace the splits of the records in an index, whole or not at all.
+
+    Args:
+        path: the index.
+        splits: (n,) position in `SPLITS`, or `REJECTED`.
+    """
+    arrays = read_columns(path, (*_COUNTS, *_NAMES, "energy", *_COMPOSITION))
+    if splits.shape != arrays["split"].shape:
+        raise ValueError(f"{path} has {len(arrays['split'])} records; found splits of shape {splits.shape}")
+    temporary = path.with_name(f".{path.name}.partial")
+    write_columns(temporary, arrays | {"split": splits.astype(_COUNTS["split"])})
+    temporary.replace(path)
+
+
+def write_columns(path: Path, arrays: Mapping[str, NDArray]) -> None:
+    """Write arrays to one file and bring it to disk. Its bytes depend on them alone: the members carry a fixed time."""
     with path.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays.items():
@@ -101,7 +130,7 @@ class Index:
     Counts are read at once. Names, energies and compositions are read when first asked for: they are many times larger.
 
     Attributes:
-        split: (n,) uint8, position in `SPLITS`.
+        split: (n,) uint8, position in `SPLITS`, or `REJECTED`.
         labels: (n,) uint8, flags of `rung.data.fields.Labels`.
         num_atoms: (n,) int32.
         num_bonds: (n,) int32, undirected bonds.
@@ -112,7 +141,7 @@ class Index:
     def __init__(self, folder: Path, shards: Sequence[str]) -> None:
         self._folder = folder
         self._shards = tuple(shards)
-        counts = [_read(folder, shard, tuple(_COUNTS)) for shard in shards]
+        counts = [read_columns(index_path(folder, shard), tuple(_COUNTS)) for shard in shards]
         self.shard_sizes: tuple[int, ...] = tuple(len(part["split"]) for part in counts)
         joined = {name: np.concatenate([part[name] for part in counts]) for name in _COUNTS}
         self.split: NDArray[np.uint8] = joined["split"]
@@ -167,13 +196,17 @@ class Index:
         return self._column("num_elements"), self._column("elements"), self._column("element_atoms")
 
     def _column(self, name: str) -> NDArray:
-        return np.concatenate([_read(self._folder, shard, (name,))[name] for shard in self._shards])
+        return np.concatenate([read_columns(index_path(self._folder, shard), (name,))[name] for shard in self._shards])
 
 
-def _read(folder: Path, shard: str, columns: Sequence[str]) -> dict[str, NDArray]:
-    path = index_path(folder, shard)
+def read_columns(path: Path, columns: Sequence[str]) -> dict[str, NDArray]:
+    """Read arrays that `write_columns` wrote.
+
+    Raises:
+        ShardError: the file is missing or damaged, or lacks one of them.
+    """
     try:
         with np.load(path, allow_pickle=False) as index:
             return {column: index[column] for column in columns}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ShardError(f"the index {path} cannot be read ({error}): prepare the data set again") from error
+        raise ShardError(f"{path} cannot be read ({error}): prepare the data set again") from error

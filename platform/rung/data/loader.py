@@ -1,9 +1,5 @@
 """Batches in the order of their plans, decoded and collated ahead of the model by worker processes."""
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,10 +15,9 @@ from numpy.typing import NDArray
 from rung.config.sections import DataConfig
 from rung.data.batch import GraphBatch, collate
 from rung.data.dataset import RecordReader, ShardDataset
+from rung.data.processes import worker_pool
 from rung.data.sampler import StepPlan
 
-# Workers start from a process of their own: a fork of this one would inherit CUDA's and Ray's threads half alive.
-_CONTEXT: Final = multiprocessing.get_context("forkserver")
 _PRELOADED: Final = ["torch", "rung.data.batch", "rung.data.dataset"]
 
 _Arrays = dict[str, Any]
@@ -95,8 +90,7 @@ def _pool(dataset: ShardDataset, workers: int) -> ProcessPoolExecutor:
     """Worker processes that read this data set."""
     size, pool = _pools.get(dataset, (0, None))
     if pool is None or size != workers:
-        _CONTEXT.set_forkserver_preload(_PRELOADED)
-        pool = ProcessPoolExecutor(workers, _CONTEXT, initializer=_start_worker, initargs=(dataset.records,))
+        pool = worker_pool(workers, _PRELOADED, _start_worker, (dataset.records,))
         _pools[dataset] = (workers, pool)
     return pool
 
@@ -109,15 +103,6 @@ def _start_worker(reader: RecordReader) -> None:
     _worker_reader = reader
     # The cores belong to the training process; a worker's tensors are too small to share out.
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Leave when the training process is gone: if it was killed, nobody else ends its workers."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 - workers are always started by another process
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _load_arrays(micro_batches: _RecordIds) -> list[_Arrays]:

@@ -30,6 +30,14 @@ class Reason(StrEnum):
     OVERLAPPING_ATOMS = "overlapping_atoms"
     TOO_LARGE = "too_large"
     DUPLICATE = "duplicate"
+    UNCONVERGED = "unconverged"
+    TASK_TYPE = "task_type"
+    HUBBARD_U = "hubbard_u"
+    WRONG_FUNCTIONAL = "wrong_functional"
+    FUNCTIONAL_MISMATCH = "functional_mismatch"
+    ENERGY_OUTLIER = "energy_outlier"
+    FORCE_OUTLIER = "force_outlier"
+    STRESS_OUTLIER = "stress_outlier"
 
 
 class RecordError(ValueError):

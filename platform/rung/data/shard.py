@@ -16,7 +16,7 @@ import lmdb
 from rung.config.preparation import GraphConfig
 from rung.data.codec import ShardError, decode, encode
 from rung.data.graph import graph_record
-from rung.data.index import SPLITS, IndexRow, index_path, write_index
+from rung.data.index import IndexRow, index_path, write_index
 from rung.data.record import GraphRecord, StructureRecord
 
 _FIRST_MAP_SIZE: Final = 64 << 20  # bytes; doubled whenever it is full
@@ -43,12 +43,25 @@ class ShardEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardInfo:
-    """A finished shard, as the manifest lists it. The hashes are SHA-256, hexadecimal."""
+    """A finished shard, as the manifest lists it. The hashes are SHA-256, hexadecimal.
+
+    Attributes:
+        name: of its files, without their endings.
+        num_records: stored records.
+        lmdb_sha256: of the records.
+        index_sha256: of the index.
+        facts_sha256: of what preparation remembers of each record.
+        first_frame: number in the source of the first raw frame that it was made from.
+        num_frames: raw frames that it was made from; more than records where some could not be read.
+    """
 
     name: str
     num_records: int
     lmdb_sha256: str
     index_sha256: str
+    facts_sha256: str = ""
+    first_frame: int = 0
+    num_frames: int = 0
 
 
 def data_path(folder: Path, name: str) -> Path:
@@ -73,11 +86,11 @@ class ShardWriter:
         self._name = name
         self._partial = folder / f".{name}.lmdb.partial"
         self._partial_index = folder / f".{name}.index.npz.partial"
-        self._splits: list[int] = []
         self._rows: list[IndexRow] = []
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._num_stored = 0
+        self.num_bytes = 0  # of the records given so far
         self._env: lmdb.Environment | None = None
         with self._all_or_nothing():
             self._remove_partial()
@@ -94,20 +107,14 @@ class ShardWriter:
     ) -> None:
         self.discard()
 
-    def add(self, entry: ShardEntry, split: int) -> None:
+    def add(self, entry: ShardEntry) -> None:
         """Store a record.
-
-        Args:
-            entry: the record.
-            split: position in `SPLITS`.
 
         Raises:
             OSError: if the shard cannot be written; nothing of it is left then.
         """
-        if not 0 <= split < len(SPLITS):
-            raise ValueError(f"split is {split}; it is a position in {SPLITS}")
-        self._splits.append(split)
         self._rows.append(entry.row)
+        self.num_bytes += len(entry.payload)
         self._waiting.append(entry.payload)
         self._waiting_bytes += len(entry.payload)
         if self._waiting_bytes >= _BYTES_PER_COMMIT:
@@ -115,7 +122,7 @@ class ShardWriter:
                 self._commit(self._open_env())
 
     def finish(self) -> ShardInfo:
-        """Bring the shard to disk and give it its name.
+        """Bring the shard to disk and give it its name. Its records have no split yet, see `write_splits`.
 
         Raises:
             OSError: if it cannot be written, on a full disk for instance; nothing of it is left then.
@@ -128,7 +135,7 @@ class ShardWriter:
             env.sync(True)
             env.close()
             self._env = None
-            write_index(self._partial_index, self._splits, self._rows)
+            write_index(self._partial_index, self._rows)
             info = ShardInfo(
                 name=self._name,
                 num_records=len(self),
@@ -139,7 +146,7 @@ class ShardWriter:
             index_path(self._folder, self._name).unlink(missing_ok=True)
             self._partial.replace(data_path(self._folder, self._name))
             self._partial_index.replace(index_path(self._folder, self._name))
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         return info
 
     def discard(self) -> None:
@@ -190,7 +197,7 @@ def record_key(position: int) -> bytes:
     return position.to_bytes(8, "big")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the names of a folder's files to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from rung.config.preparation import GraphConfig
 from rung.data.dataset import MANIFEST_NAME, Manifest
 from rung.data.fields import Labels
 from rung.data.record import StructureRecord
-from rung.data.shard import ShardEntry, ShardWriter
+from rung.data.index import index_path, write_splits
+from rung.data.shard import file_sha256, ShardEntry, ShardWriter
 
 CUTOFFS = GraphConfig()
 ALL_LABELS = Labels.ENERGY | Labels.FORCES | Labels.STRESS | Labels.MAGMOMS
@@ -77,9 +79,12 @@ def write_dataset(folder: Path, records: Sequence[StructureRecord], per_shard: i
     shards = []
     for number, start in enumerate(range(0, len(records), per_shard)):
         with ShardWriter(folder, f"shard-{number:05d}") as writer:
-            for position, record in enumerate(records[start : start + per_shard], start=start):
-                writer.add(ShardEntry.of(record, CUTOFFS), position % splits)
-            shards.append(writer.finish())
+            for record in records[start : start + per_shard]:
+                writer.add(ShardEntry.of(record, CUTOFFS))
+            info = writer.finish()
+        path = index_path(folder, info.name)
+        write_splits(path, np.arange(start, start + info.num_records) % splits)
+        shards.append(replace(info, index_sha256=file_sha256(path)))
     manifest = Manifest(graph=CUTOFFS, shards=tuple(shards))
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
     return folder

@@ -58,10 +58,10 @@ def test_wide_types_come_first():
 
 
 def test_format_does_not_move():
-    """The bytes of format 1: a change here needs a new format version."""
+    """The bytes of format 2: a change here needs a new format version."""
     record = graph_record(record_of(awkward_cells()["one short bond"], energy=-1.5), CUTOFFS)
     payload = encode(record)
-    assert payload[:20].hex() == "01000100" + "02000000" + "01000000" + "01000000" + "00000000"
+    assert payload[:20].hex() == "02000100" + "02000000" + "01000000" + "01000000" + "00000000"
     assert zlib.decompress(payload[24:]) == b"".join(
         [
             np.diag([9.0, 9.0, 9.0]).astype("<f8").tobytes(),

@@ -17,7 +17,7 @@ import pytest
 from rung.data import shard
 from rung.data.codec import ShardError, encode
 from rung.data.graph import graph_record
-from rung.data.index import Index
+from rung.data.index import REJECTED, Index, write_splits
 from rung.data.record import RecordError
 from rung.data.shard import ShardEntry, ShardReader, ShardWriter, data_path, file_sha256
 from tests.unit.data.samples import CUTOFFS, random_record
@@ -29,8 +29,8 @@ ENTRIES = [ShardEntry.of(random_record(seed), CUTOFFS) for seed in range(12)]
 def write(folder, entries=ENTRIES, name="shard-00000"):
     folder.mkdir(exist_ok=True)
     with ShardWriter(folder, name) as writer:
-        for number, entry in enumerate(entries):
-            writer.add(entry, number % 3)
+        for entry in entries:
+            writer.add(entry)
         return writer.finish()
 
 
@@ -75,7 +75,7 @@ def test_same_bytes_when_the_map_grows(tmp_path, monkeypatch):
 
 def test_nothing_is_seen_before_it_is_finished(tmp_path):
     with ShardWriter(tmp_path, "shard-00000") as writer:
-        writer.add(ENTRIES[0], 0)
+        writer.add(ENTRIES[0])
         assert not [name for name in files(tmp_path) if not name.startswith(".")]
         writer.finish()
     assert files(tmp_path) == ["shard-00000.index.npz", "shard-00000.lmdb"]
@@ -84,7 +84,7 @@ def test_nothing_is_seen_before_it_is_finished(tmp_path):
 def test_an_exception_leaves_nothing(tmp_path):
     def interrupted():
         with ShardWriter(tmp_path, "shard-00000") as writer:
-            writer.add(ENTRIES[0], 0)
+            writer.add(ENTRIES[0])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -108,11 +108,9 @@ def test_replaces_a_shard(tmp_path):
     assert Index(tmp_path, ["shard-00000"]).frame_id[0] == b"f-11"
 
 
-def test_refuses_an_empty_shard_and_a_wrong_split(tmp_path):
+def test_refuses_an_empty_shard(tmp_path):
     with pytest.raises(ValueError, match="would be empty"), ShardWriter(tmp_path, "shard-00000") as writer:
         writer.finish()
-    with pytest.raises(ValueError, match="split is 3"), ShardWriter(tmp_path, "shard-00000") as writer:
-        writer.add(ENTRIES[0], 3)
     assert files(tmp_path) == []
 
 
@@ -139,7 +137,7 @@ FULL_DISK = """
     try:
         with ShardWriter(Path(sys.argv[1]), "shard-00000") as writer:
             for _ in range(3000):
-                writer.add(entry, 0)
+                writer.add(entry)
             writer.finish()
     except OSError as error:
         print(type(error).__name__, error)
@@ -229,3 +227,20 @@ def test_a_larger_record_than_the_map_fits(tmp_path, monkeypatch):
 def test_the_graph_record_of_an_entry_is_what_is_stored():
     record = random_record(2)
     assert ShardEntry.of(record, CUTOFFS).payload == encode(graph_record(record, CUTOFFS))
+
+
+def test_splits_are_given_afterwards(tmp_path):
+    info = write(tmp_path)
+    path = tmp_path / "shard-00000.index.npz"
+    before = Index(tmp_path, [info.name])
+    assert set(before.split.tolist()) == {REJECTED}
+    splits = np.arange(12) % 3
+    write_splits(path, splits)
+    first = path.read_bytes()
+    after = Index(tmp_path, [info.name])
+    assert after.split.tolist() == splits.tolist()
+    assert after.frame_id.tolist() == before.frame_id.tolist()
+    write_splits(path, splits)
+    assert path.read_bytes() == first
+    with pytest.raises(ValueError, match="12 records"):
+        write_splits(path, splits[:3])

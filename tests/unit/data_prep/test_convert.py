@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import convert, output
+from data_prep import output
 from data_prep.convert import NoUsableRecordError, prepare
 from data_prep.output import OutputError
+from data_prep.parallel import WorkerLostError
 from data_prep.sources.raw_file import BrokenFileError
 from data_prep.verify import verify
 from rung.data.dataset import ShardDataset
@@ -40,6 +41,9 @@ def raw(mptrj_frame, structure, write):
     return write(content)
 
 
+SMALL_SHARDS = {"max_mb": 0.001}
+
+
 REASONS = {"isolated_atom": 1, "no_label": 1, "not_finite": 1, "overlapping_atoms": 1}
 
 
@@ -53,9 +57,9 @@ def nothing_left(config) -> bool:
 
 
 def test_reads_back(raw, config_for):
-    config = config_for(raw, shards={"records_per_shard": 10})
+    config = config_for(raw, shards=SMALL_SHARDS)
     summary = prepare(config)
-    assert (summary.records_read, summary.records_kept, summary.shards) == (28, 24, 3)
+    assert (summary.records_read, summary.records_kept, summary.shards) == (28, 24, 4)
     assert summary.records_rejected == REASONS
     dataset = ShardDataset(config.output)
     assert len(dataset) == 24
@@ -87,7 +91,7 @@ def test_manifest(raw, config_for):
     config = config_for(raw)
     prepare(config)
     manifest = json.loads((Path(config.output) / "manifest.json").read_text())
-    assert manifest["counts"] == {"read": 28, "kept": 24, "rejected": REASONS}
+    assert manifest["counts"] == {"read": 28, "stored": 24, "kept": 24, "rejected": REASONS}
     assert manifest["graph"] == {"atom_cutoff": 6.0, "bond_cutoff": 3.0}
     assert manifest["elements"] == {"Na": 24, "Cl": 24}
     assert manifest["functionals"] == {"GGA": 24}
@@ -131,16 +135,15 @@ def test_any_ordered_map_gives_the_same_bytes(raw, config_for, tmp_path, monkeyp
 
 def test_work_can_be_sent_to_another_process(raw, config_for):
     import pickle
-    from functools import partial
 
-    from data_prep.encode import Encoded, encode_chunk
+    from data_prep.encode import Encoded, Encoder
     from data_prep.sources.registry import open_source
 
     config = config_for(raw)
     source = open_source(config.source)
     frames = list(source.frames())
     source.close()
-    work = pickle.loads(pickle.dumps(partial(encode_chunk, parser=source.parser, cutoffs=config.graph)))
+    work = pickle.loads(pickle.dumps(Encoder(source.parser, config.graph, config.filters)))
     outcomes = pickle.loads(pickle.dumps(work(frames)))
     assert sum(isinstance(outcome, Encoded) for outcome in outcomes) == 24
 
@@ -170,7 +173,7 @@ def test_other_settings_are_refused_by_name(raw, config_for):
     other = config_for(raw, split={"test": 0.2}, source={"energy": "uncorrected"})
     with pytest.raises(OutputError) as error:
         prepare(other)
-    assert "source.energy is 'corrected' there, 'uncorrected' asked" in str(error.value)
+    assert "source.energy is None there, 'uncorrected' asked" in str(error.value)
     assert "split.test is 0.1 there, 0.2 asked" in str(error.value)
 
 
@@ -215,27 +218,61 @@ def test_empty_folder_is_used(raw, config_for):
     assert prepare(config).records_kept == 24
 
 
-def test_interrupted_preparation_is_redone(raw, config_for, monkeypatch):
-    config = config_for(raw, shards={"records_per_shard": 5})
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, WorkerLostError])
+def test_goes_on_where_it_was_interrupted(raw, config_for, monkeypatch, tmp_path, caplog, interruption):
+    config = config_for(raw, shards=SMALL_SHARDS)
     finish = ShardWriter.finish
 
     def killed(self):
         if self._name == "shard-00002":
-            raise KeyboardInterrupt
+            raise interruption
         return finish(self)
 
     monkeypatch.setattr(ShardWriter, "finish", killed)
+    with pytest.raises(interruption):
+        prepare(config)
+    monkeypatch.undo()
+    partial = Path(config.output).with_name(".out.partial")
+    assert (partial / "shard-00001.lmdb").exists()
+    assert not Path(config.output).exists()
+    # What a killed process, which cannot clean up, would have left besides.
+    (partial / "shard-00002.lmdb").write_bytes(b"half")
+    with (partial / "journal.jsonl").open("a") as journal:
+        journal.write('{"name": "shard-00002", "num_rec')
+    made = []
+    monkeypatch.setattr(ShardWriter, "finish", lambda self: made.append(self._name) or finish(self))
+    with caplog.at_level(logging.INFO):
+        prepare(config)
+    assert "going on behind 2 finished shards" in caplog.text
+    assert made == [f"shard-{number:05d}" for number in range(2, len(made) + 2)]
+    assert not partial.exists()
+    whole = config_for(raw, shards=SMALL_SHARDS, output=str(tmp_path / "whole"))
+    prepare(whole)
+    assert contents(Path(config.output)) == contents(Path(whole.output))
+    assert verify(Path(config.output)).problems == ()
+
+
+def test_another_input_begins_anew(raw, config_for, monkeypatch, caplog):
+    config = config_for(raw, shards=SMALL_SHARDS)
+    monkeypatch.setattr("data_prep.convert.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(config)
-    assert nothing_left(config)
     monkeypatch.undo()
-    # What a killed process, which cannot clean up, would have left.
-    partial = Path(config.output).with_name(".out.partial")
-    (partial / "folder").mkdir(parents=True)
-    (partial / "shard-00000.lmdb").write_bytes(b"half")
-    assert prepare(config).records_kept == 24
+    raw.write_bytes(raw.read_bytes().replace(b"-6.0", b"-7.0"))
+    prepare(config)
+    assert "another input: beginning anew" in caplog.text
     assert verify(Path(config.output)).problems == ()
-    assert not partial.exists()
+
+
+def test_a_kill_between_the_last_two_steps_leaves_a_whole_set(raw, config_for, monkeypatch, tmp_path):
+    config, whole = config_for(raw), config_for(raw, output=str(tmp_path / "whole"))
+    prepare(whole)
+    monkeypatch.setattr("data_prep.convert._remove_leftovers", lambda _: None)
+    prepare(config)
+    monkeypatch.undo()
+    assert (Path(config.output) / "journal.jsonl").exists()
+    assert prepare(config).reused
+    assert contents(Path(config.output)) == contents(Path(whole.output))
 
 
 def test_two_preparations_of_one_output(raw, config_for):
@@ -247,28 +284,38 @@ def test_two_preparations_of_one_output(raw, config_for):
     assert prepare(config).records_kept == 24
 
 
-@pytest.mark.parametrize("where", ["add", "finish"])
+@pytest.mark.parametrize("where", ["ShardWriter.add", "ShardWriter.finish", "FactsTable.save"])
 def test_full_disk(raw, config_for, monkeypatch, where):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ShardWriter, where, full)
+    monkeypatch.setattr(f"data_prep.store.{where}", full)
     config = config_for(raw)
-    with pytest.raises(OutputError, match="No space left on device"):
+    with pytest.raises(OutputError, match=r"No space left on device.*run the same command to go on"):
         prepare(config)
-    assert nothing_left(config)
+    assert not Path(config.output).exists()
+    monkeypatch.undo()
+    assert prepare(config).records_kept == 24
 
 
-def test_full_disk_at_the_manifest(raw, config_for, monkeypatch):
+@pytest.mark.parametrize("where", ["finish.write_json", "finish.write_splits", "convert.write_json"])
+def test_full_disk_in_the_second_pass(raw, config_for, monkeypatch, tmp_path, where):
     def full(path, _):
-        path.write_text("{")
+        path.with_name(".some.partial").write_bytes(b"{")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(convert, "write_json", full)
-    config = config_for(raw)
+    config, whole = (
+        config_for(raw, shards=SMALL_SHARDS),
+        config_for(raw, shards=SMALL_SHARDS, output=str(tmp_path / "whole")),
+    )
+    prepare(whole)
+    monkeypatch.setattr(f"data_prep.{where}", full)
     with pytest.raises(OutputError, match="No space left on device"):
         prepare(config)
-    assert nothing_left(config)
+    assert not Path(config.output).exists()
+    monkeypatch.undo()
+    prepare(config)
+    assert contents(Path(config.output)) == contents(Path(whole.output))
 
 
 def test_unwritable_place(raw, config_for, tmp_path):
@@ -287,7 +334,8 @@ def test_folder_without_permission(raw, config_for, tmp_path):
 def test_duplicates_keep_the_first(mptrj_frame, write, config_for):
     frames = ",".join(f'"f": {json.dumps(mptrj_frame(energy_per_atom=energy))}' for energy in (-4.0, -5.0))
     again = json.dumps({"f": mptrj_frame()})
-    config = config_for(write(f'{{"mp-1": {{{frames}}}, "mp-2": {again}, "mp-1": {again}}}'))
+    text = f'{{"mp-1": {{{frames}}}, "mp-2": {again}, "mp-1": {again}}}'
+    config = config_for(write(text), filters={"duplicates": "keep"})
     summary = prepare(config)
     assert (summary.records_kept, summary.records_rejected) == (2, {"duplicate": 2})
     assert ShardDataset(config.output)[0].energy == -8.0
@@ -302,7 +350,7 @@ def test_limit_counts_raw_records(raw, config_for):
 
 def test_mixed_energies_are_pointed_out(mptrj_frame, write, config_for, caplog):
     other = mptrj_frame(energy_per_atom=None, corrected_total_energy=None)
-    prepare(config_for(write({"mp-1": {"a": mptrj_frame(), "b": other}})))
+    prepare(config_for(write({"mp-1": {"a": mptrj_frame(), "b": other}}), filters={"duplicates": "keep"}))
     assert "corrected and uncorrected energies do not mix" in caplog.text
 
 
@@ -313,7 +361,8 @@ def test_split_goes_by_material_in_every_source(raw, matpes_record, write, confi
         matpes_record(functional="r2SCAN", matpes_id=f"x-{m}", provenance={"original_mp_id": f"mp-{m}"})
         for m in range(12)
     ]
-    r2scan = config_for(write(records, "r2scan.json"), "matpes", output=str(tmp_path / "r2scan"))
+    repeated = {"duplicates": "keep"}
+    r2scan = config_for(write(records, "r2scan.json"), "matpes", output=str(tmp_path / "r2scan"), filters=repeated)
     prepare(r2scan)
     split_of = {}
     for config in (gga, r2scan):
@@ -346,7 +395,7 @@ def test_empty_set(kind, text, write, config_for):
 
 
 @pytest.mark.parametrize("kind", ["mptrj", "matpes"])
-@pytest.mark.parametrize("text", ["this is no JSON", '{"mp-1": {"f": ', "[1, 2", "PK\x03\x04"])
+@pytest.mark.parametrize("text", ["this is no JSON", '{"mp-1": {"f": ', "[1, 2"])
 def test_broken_file(kind, text, write, config_for):
     config = config_for(write(text), kind)
     with pytest.raises(BrokenFileError, match=r"raw\.json, byte"):
@@ -355,7 +404,7 @@ def test_broken_file(kind, text, write, config_for):
 
 
 def test_file_cut_after_good_records(raw, config_for, write):
-    config = config_for(write(raw.read_text()[:-400], "cut.json"), shards={"records_per_shard": 4})
+    config = config_for(write(raw.read_text()[:-400], "cut.json"), shards=SMALL_SHARDS)
     with pytest.raises(BrokenFileError, match="cut short"):
         prepare(config)
     assert nothing_left(config)

@@ -15,7 +15,7 @@ from rung.data.shard import file_sha256, record_key
 @pytest.fixture
 def folder(mptrj_frame, write, config_for) -> Path:
     content = {f"mp-{m}": {"a": mptrj_frame(), "b": mptrj_frame(structure=None)} for m in range(6)}
-    config = config_for(write(content), shards={"records_per_shard": 4})
+    config = config_for(write(content), shards={"max_mb": 0.0005}, filters={"duplicates": "keep"})
     prepare(config)
     return Path(config.output)
 
@@ -75,8 +75,8 @@ def test_counts_and_quarantine(folder):
 
 
 def test_split_of_another_salt(folder):
-    edit_manifest(folder, lambda manifest: manifest["split"].update(salt="other", test=0.5))
-    assert any("another split" in problem for problem in verify(folder).problems)
+    edit_manifest(folder, lambda manifest: manifest["config"]["split"].update(salt="other", test=0.5))
+    assert any("where filters and split put them" in problem for problem in verify(folder).problems)
 
 
 def test_other_cutoffs(folder):

@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from data_prep.filters import Rejection
-from data_prep.sources.base import ParsedFrame, RawFrame
+from data_prep.sources.base import ParsedFrame, RawFrame, Rejection
 from data_prep.sources.matpes import MatpesParser
 from data_prep.sources.mptrj import MptrjParser
 

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_prep.filters import Rejection
-from data_prep.sources.base import ParsedFrame
+from data_prep.sources.base import ParsedFrame, Rejection
 from data_prep.sources.matpes import open_matpes
 from rung.data.record import Reason
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep.filters import Rejection
-from data_prep.sources.base import ParsedFrame
+from data_prep.sources.base import ParsedFrame, Rejection
 from data_prep.sources.mptrj import open_mptrj
 from rung.data.record import Reason, StructureRecord
 

@@ -1,0 +1,1 @@
+"""Materials Project: task documents and entries, from files and from its API."""

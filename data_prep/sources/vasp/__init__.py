@@ -1,0 +1,1 @@
+"""Folders of VASP runs: vasprun.xml and OUTCAR."""

@@ -57,7 +57,8 @@ def _anion_kinds(structure: Mapping[str, Any]) -> tuple[str | None, str | None]:
         return None, None
     built = Structure(Lattice(structure["lattice"]), structure["atomic_numbers"], structure["frac_coords"])
     oxide = str(oxide_type(built, _PEROXIDE_RANGE)) if _OXYGEN in numbers else None
-    return oxide, sulfide_type(built) if _SULFUR in numbers else None
+    # pymatgen finds no kind in sulfates, and takes an entry that does not say for a sulfide.
+    return oxide, (sulfide_type(built) or "none") if _SULFUR in numbers else None
 
 
 @cache

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _SAME_ENERGY: Final = 1e-4  # eV/atom
 _MAD_TO_STD: Final = 1.4826  # of a normal distribution
 _FEWEST_FOR_ROBUST: Final = 20  # records; of fewer, the spread is not known
+_NEVER_FAR: Final = 2.0  # eV/atom; bonds are that strong
 _ROUNDS: Final = 10
 _ROWS_AT_ONCE: Final = 65_536
 
@@ -213,25 +214,27 @@ def _refuse_outliers(pending: _Pending, index: Index, facts: FactsTable, filters
 def robust_residuals(index: Index, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Energies per atom above a reference fitted to these records, from their median: (len(rows),), eV/atom.
 
-    The fit is repeated without what lies far out, so that a few absurd energies do not hide themselves in it.
+    The fit is repeated without what lies far out, so that a few absurd energies do not hide themselves in it. A record
+    with an element that only such records contain cannot be judged, and gets 0.
     """
-    if len(rows) == 0:
-        return np.array([])
-    sizes = index.num_atoms[rows]
-    near = np.ones(len(rows), dtype=bool)
     above = np.zeros(len(rows))
+    near = np.ones(len(rows), dtype=bool)
     for _ in range(_ROUNDS):
-        reference = fit_reference(index.compositions(rows[near]), index.energy[rows[near]]).energies
-        parts = range(0, len(rows), _ROWS_AT_ONCE)
-        explained = np.concatenate([index.compositions(rows[at : at + _ROWS_AT_ONCE]) @ reference for at in parts])
-        above = (index.energy[rows] - explained) / sizes
-        above -= np.median(above)
-        width = spread(above)
-        inside = np.abs(above) <= 10 * width if width else near
+        if not near.any():
+            break
+        fit = fit_reference(index.compositions(rows[near]), index.energy[rows[near]])
+        unseen = (fit.records_with == 0).astype(np.float64)
+        for at in range(0, len(rows), _ROWS_AT_ONCE):
+            part = slice(at, at + _ROWS_AT_ONCE)
+            counts = index.compositions(rows[part])
+            above[part] = residuals(counts, index.energy[rows[part]], fit.energies)[1]
+            above[part][counts @ unseen > 0] = np.nan
+        above -= np.nanmedian(above)
+        inside = np.abs(np.nan_to_num(above)) <= max(10 * spread(above[near]), _NEVER_FAR)
         if np.array_equal(inside, near):
             break
         near = inside
-    return above
+    return np.nan_to_num(above)
 
 
 def spread(values: NDArray[np.float64]) -> float:

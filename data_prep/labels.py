@@ -12,7 +12,7 @@ from rung.data.record import Reason, RecordError
 from rung.units import ase_stress_to_gpa, vasp_stress_to_gpa
 
 _FUNCTIONAL_SUFFIX: Final = re.compile(r"[-_](pbe|gga|gga_u|r2scan|scan|pbesol)$", re.IGNORECASE)
-_LETTER_ID: Final = re.compile(r"(?P<prefix>[a-z]+)-(?P<letters>[a-z]+)")
+_LETTER_ID: Final = re.compile(r"(?P<prefix>mp|mvc)-(?P<letters>[a-z]+)")
 
 _VASP_ENERGIES: Final = {"free": "e_fr_energy", "zero_smearing": "e_0_energy", "without_entropy": "e_wo_entrp"}
 """VASP's own key of each energy that one may choose."""

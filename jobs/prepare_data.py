@@ -6,14 +6,14 @@ python jobs/prepare_data.py --config jobs/configs/prepare_mptrj.yaml --source.pa
 import sys
 from pathlib import Path
 
-from data_prep.convert import prepare
 from rung.config.command import run_job
 from rung.config.tree import PrepareConfig
+from rung.orchestration.prepare import run_preparation
 
 
 def main(config: PrepareConfig) -> Path:
     """Prepare the data; its figures are in the output folder."""
-    return prepare(config).output / "summary.json"
+    return run_preparation(config).output / "summary.json"
 
 
 if __name__ == "__main__":

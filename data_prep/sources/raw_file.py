@@ -139,7 +139,8 @@ class RawFile:
         self.is_gzip = magic.startswith(GZIP_MAGIC)
         if self.is_gzip:
             self._stream = gzip.GzipFile(fileobj=self._buffered)
-        elif magic.startswith(_BZIP2_MAGIC):
+        self.is_compressed = self.is_gzip or magic.startswith(_BZIP2_MAGIC)
+        if self.is_compressed and not self.is_gzip:
             self._stream = cast("io.BufferedIOBase", bz2.BZ2File(self._buffered))
         head = self.peek(9)
         if not head:

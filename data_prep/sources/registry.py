@@ -13,7 +13,7 @@ _OPENERS: Final[dict[SourceKind, str]] = {
     "matpes": "data_prep.sources.matpes:open_matpes",
     "mp_api": "data_prep.sources.mp_api.documents:open_documents",
     "vasp": "data_prep.sources.vasp.tree:open_vasp",
-    "ase": "data_prep.sources.ase_file:open_ase",
+    "ase": "data_prep.sources.ase_files.source:open_ase",
     "atoms": "data_prep.sources.atoms:open_atoms",
     "surrogate": "data_prep.sources.surrogate:open_surrogate",
 }

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
-_DATA = Path(os.environ.get("RUNG_TEST_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-_FRAMES = _DATA / "derived-mptrj-format" / "mp_tasks_in_mptrj_format.json.gz"
-_ELEMENTS = _DATA / "matpes-element-refs" / "MatPES-r2SCAN-Element-Refs.json.gz"
+DATA = Path(os.environ.get("RUNG_TEST_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+_FRAMES = DATA / "derived-mptrj-format" / "mp_tasks_in_mptrj_format.json.gz"
+_ELEMENTS = DATA / "matpes-element-refs" / "MatPES-r2SCAN-Element-Refs.json.gz"
 
 
 def cells() -> tuple[list[Structure], str]:

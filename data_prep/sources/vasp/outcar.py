@@ -20,6 +20,7 @@ _ITERATION: Final = re.compile(rb"- Iteration +(\d+)\( *(\d+)\)")
 _ONE_LINE: Final = (b"aborting loop", b"  in kB ", b"free  energy   TOTEN", b"energy  without entropy=")
 _NUMBER: Final = r"[-+]?\d*\.\d+(?:[Ee][-+]?\d+)?"
 _ROW: Final = re.compile(_NUMBER)  # VASP's columns may touch
+_ONLY_NUMBERS: Final = re.compile(r"[\s\d.eE+-]*")
 _FREE: Final = re.compile(rf"free  energy   TOTEN  = +({_NUMBER})")
 _OTHER: Final = re.compile(rf"energy  without entropy= *({_NUMBER}) +energy\(sigma->0\) = *({_NUMBER})")
 _TAG: Final = re.compile(r"^ *([A-Z_]+) *= *(\S+)")
@@ -56,6 +57,14 @@ def cut_outcar(file: RawFile) -> Iterator[Step]:
                 raise BrokenFileError(f"{file.path}: ionic step {current} has more than {LARGEST_STEP >> 20} MiB")
         line = next(lines, b"")
     yield _step(current, electronic, kept, settings, str(file.path))
+
+
+def read_incar(text: str) -> dict[str, str]:
+    """The tags of an INCAR that decide about functional, convergence and kind of calculation."""
+    statements = (statement for line in text.splitlines() for statement in re.split(r"[;]", re.split(r"[#!]", line)[0]))
+    pairs = (statement.partition("=") for statement in statements if "=" in statement)
+    tags = {tag.strip().upper(): value.strip() for tag, _, value in pairs}
+    return {tag: value for tag, value in tags.items() if tag in VASP_TAGS}
 
 
 def read_outcar_step(text: str) -> dict[str, Any]:
@@ -158,7 +167,7 @@ def _table(lines: Sequence[str], title: str, skipped: int) -> list[list[str]] | 
     rows = []
     for line in lines[start + skipped :]:
         row = _ROW.findall(line)
-        if not row or "*" in line or ":" in line or "=" in line:
+        if not row or not _ONLY_NUMBERS.fullmatch(line):
             break
         rows.append(row)
     return rows

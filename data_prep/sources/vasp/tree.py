@@ -8,99 +8,25 @@ The material, which the split goes by, is the first folder below source.path: re
 functionals, of one material belong in one such folder. source.materials can say otherwise for any folder.
 """
 
-import re
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import chain
+from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data_prep.corrections import mp2020_correction
-from data_prep.functionals import known_functional, vasp_functional, vasp_hubbard_u, vasp_task_type
-from data_prep.labels import material_name, vasp_energy, vasp_stress
-from data_prep.sources.base import ParsedFrame, RawFrame
-from data_prep.sources.inputs import InputFiles, absolute, file_name, read_materials, walk
-from data_prep.sources.json_file import FrameParser
-from data_prep.sources.payload import atomic_numbers
+from data_prep.functionals import known_functional
+from data_prep.sources.base import RawFrame
+from data_prep.sources.inputs import InputFiles, read_materials
 from data_prep.sources.raw_file import BrokenFileError
-from data_prep.sources.vasp.outcar import cut_outcar, read_moments, read_outcar_step
-from data_prep.sources.vasp.run import FileFormat, Settings, Step, StepFrame
-from data_prep.sources.vasp.vasprun import cut_vasprun, read_vasprun_step
-from rung.config.preparation import EnergyChoice, SourceConfig
-from rung.data.record import Reason, RecordError, StructureRecord
+from data_prep.sources.vasp.find import Run, find_runs
+from data_prep.sources.vasp.outcar import cut_outcar, read_incar
+from data_prep.sources.vasp.parser import VaspParser
+from data_prep.sources.vasp.run import FileFormat, Step, StepFrame
+from data_prep.sources.vasp.vasprun import cut_vasprun
+from rung.config.preparation import SourceConfig
+
+logger = logging.getLogger(__name__)
 
 _CHUNK: Final = 32  # steps; a large one with many electronic steps has about 1 MB of text
-_VASPRUN: Final = re.compile(
-    r"^(?P<before>.*?)vasprun(?P<inside>[^/]*?)\.xml(?P<after>\..+?)?(\.(gz|bz2))?$", re.IGNORECASE
-)
-_OUTCAR: Final = re.compile(r"^(?P<before>.*?)OUTCAR(?P<inside>)(?P<after>[._-].+?)?(\.(gz|bz2))?$")
-_LONGEST_NAME: Final = 110  # characters; the record's limit less the number of a step
-_NELM: Final = 60  # VASP's own default
-_SAME_ENERGY: Final = 1e-5  # eV between the two files of one step
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One run: its name, its material, and its files."""
-
-    name: str
-    material: str
-    vasprun: str | None
-    outcar: str | None
-
-
-@dataclass(frozen=True)
-class VaspParser(FrameParser):
-    """Reads ionic steps.
-
-    Attributes:
-        functional: of runs whose tags and potentials do not say; None refuses them.
-        energy: which energy is the label.
-    """
-
-    functional: str | None
-    energy: EnergyChoice
-
-    def parse_frame(self, frame: RawFrame) -> ParsedFrame:
-        """Turn one ionic step into a record."""
-        cut = StepFrame.load(frame)
-        settings = cut.step.settings
-        if settings is None:
-            raise RecordError(Reason.MISSING_KEY, "the settings of the run are missing")
-        read = (read_vasprun_step if cut.form == "vasprun" else read_outcar_step)(cut.step.text)
-        functional = vasp_functional(settings.tags, settings.potcars) or self.functional
-        if functional is None:
-            raise RecordError(
-                Reason.MISSING_KEY, "neither tags nor potentials tell the functional; set source.functional"
-            )
-        structure = _structure(read, settings)
-        choice: EnergyChoice = "free" if self.energy == "mp2020" else self.energy
-        energy, key = vasp_energy(read["energies"], len(settings.symbols), choice)
-        if self.energy == "mp2020":
-            energy += mp2020_correction(structure, functional, settings.hubbards, settings.potcars)
-            key += " + MP2020"
-        material_id, frame_id = self.names(frame)
-        record = StructureRecord(
-            **structure,
-            energy=energy,
-            forces=read["forces"],
-            stress=vasp_stress(read["stress"]),
-            magmoms=_moments(cut, read["energies"].get("e_fr_energy")),
-            source=self.source,
-            material_id=material_id,
-            frame_id=frame_id,
-            functional=functional,
-        )
-        tags = settings.tags
-        return ParsedFrame(record, key, _converged(read, tags), vasp_task_type(tags), vasp_hubbard_u(tags))
-
-    def names(self, frame: RawFrame) -> tuple[str, str]:
-        """Material, and the run's place with the number of the step."""
-        material, run, number = (*frame.path, "", "")[:3]
-        return material_name(material), f"{run}-{number}"
 
 
 class VaspTree:
@@ -119,10 +45,10 @@ class VaspTree:
         self.name = name
         stated = None if config.functional is None else known_functional(config.functional)
         self.parser = VaspParser(name, stated, config.energy_choice)
-        sizes, self._runs = _find_runs(config.paths, read_materials(config.materials))
+        sizes, self._runs = find_runs(config.paths, read_materials(config.materials))
         if not self._runs:
             raise BrokenFileError(f"cannot find a vasprun.xml or an OUTCAR below source.path {', '.join(config.paths)}")
-        self._files, self._moments = InputFiles(sizes), InputFiles(sizes)
+        self._files, self._beside = InputFiles(sizes), InputFiles(sizes)
 
     def frames(self) -> Iterator[RawFrame]:
         """Stream the steps, runs in the order of their places, and number them."""
@@ -135,7 +61,8 @@ class VaspTree:
 
     def progress(self) -> tuple[int, int, str]:
         """Bytes of the files read, bytes of all, unit."""
-        return self._files.progress()
+        done, total, unit = self._files.progress()
+        return done + self._beside.progress()[0], total, unit
 
     def facts(self) -> dict[str, Any]:
         """Hash and size of all files; reads the rest of them where a limit stopped early."""
@@ -144,27 +71,38 @@ class VaspTree:
     def close(self) -> None:
         """Close the files."""
         self._files.close()
-        self._moments.close()
+        self._beside.close()
 
-    def _steps(self, run: _Run) -> Iterator[StepFrame]:
-        form: FileFormat = "vasprun" if run.vasprun else "outcar"
+    def _steps(self, run: Run) -> Iterator[StepFrame]:
+        form: FileFormat = "vasprun" if "vasprun" in run.files else "outcar"
         number = 0
-        beside = self._outcar_steps(run.outcar) if run.vasprun and run.outcar else iter(())
+        beside = self._outcar_steps(run) if form == "vasprun" else iter(())
         try:
-            file = self._files.open(run.vasprun or run.outcar or "")
+            tags = self._incar_tags(run)
+            file = self._files.open(run.files[form])
             for step in cut_vasprun(file) if form == "vasprun" else cut_outcar(file):
                 number = step.number
-                yield StepFrame(form, step, next(beside, ""))
+                other = next(beside, None)
+                yield _with_help(StepFrame(form, step), other, tags)
         except BrokenFileError as error:
             yield StepFrame(form, Step(number + 1, "", None, str(error)))
 
-    def _outcar_steps(self, path: str) -> Iterator[str]:
-        """Texts of the steps of an OUTCAR beside a vasprun.xml; one that cannot be read adds no moments."""
+    def _outcar_steps(self, run: Run) -> Iterator[Step]:
+        """The steps of an OUTCAR beside a vasprun.xml; one that cannot be read adds nothing."""
         try:
-            for step in cut_outcar(self._moments.open(path)):
-                yield "" if step.broken else step.text
-        except BrokenFileError:
-            return
+            if "outcar" in run.files:
+                yield from cut_outcar(self._beside.open(run.files["outcar"]))
+        except BrokenFileError as error:
+            logger.warning("%s: its magnetic moments are not used", error)
+
+    def _incar_tags(self, run: Run) -> dict[str, str]:
+        """The tags of the INCAR beside a run; one that cannot be read adds none."""
+        try:
+            if "incar" in run.files:
+                return read_incar(b"".join(self._beside.open(run.files["incar"]).lines()).decode("latin-1"))
+        except BrokenFileError as error:
+            logger.warning("%s: its tags are not used", error)
+        return {}
 
 
 def open_vasp(config: SourceConfig, name: str) -> VaspTree:
@@ -172,100 +110,12 @@ def open_vasp(config: SourceConfig, name: str) -> VaspTree:
     return VaspTree(config, name)
 
 
-def _find_runs(roots: tuple[str, ...], materials: Mapping[str, str]) -> tuple[dict[str, int], list[_Run]]:
-    """Sizes of the files, and the runs in the order of their places."""
-    sizes: dict[str, int] = {}
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
-    for root in roots:
-        label = file_name(absolute(root)) if len(roots) > 1 else ""
-        for path, relative, size in walk(root):
-            folder, _, name = relative.rpartition("/")
-            for kind, pattern in (("vasprun", _VASPRUN), ("outcar", _OUTCAR)):
-                match = pattern.match(name)
-                if match:
-                    ending = f"{match['before']}{match['inside']}{match['after'] or ''}".strip("._-")
-                    files = found.setdefault((label, folder, ending), {})
-                    # The same file plain and compressed is one run.
-                    if kind not in files:
-                        files[kind] = path
-                        sizes[path] = size
-                    break
-    named = file_name(absolute(roots[0])) if len(roots) == 1 else ""
-    return sizes, [
-        _run(place, files, materials, named) for place, files in sorted(found.items(), key=lambda item: item[0])
-    ]
-
-
-def _run(place: tuple[str, str, str], files: Mapping[str, str], materials: Mapping[str, str], root: str) -> _Run:
-    label, folder, ending = place
-    where = "/".join(part for part in (label, folder) if part)
-    above = list(_with_parents(folder))
-    mapped = next((materials[part] for part in chain(_with_parents(where), above) if part in materials), None)
-    own = (folder or label or root).partition("/")[0]
-    name = "/".join(part for part in (where or root, ending) if part)
-    return _Run(_short(name), _short(mapped or own), files.get("vasprun"), files.get("outcar"))
-
-
-def _with_parents(folder: str) -> Iterator[str]:
-    """A folder and all that hold it, innermost first."""
-    while folder:
-        yield folder
-        folder = folder.rpartition("/")[0]
-
-
-def _short(name: str) -> str:
-    """A name that a record can keep: a long one loses its middle, and has a hash of the whole instead."""
-    if len(name.encode()) <= _LONGEST_NAME:
-        return name
-    digest = blake2b(name.encode(), digest_size=6).hexdigest()
-    ends = name.encode()[:30].decode(errors="ignore"), name.encode()[-60:].decode(errors="ignore")
-    return f"{ends[0]}~{digest}~{ends[1]}"
-
-
-def _structure(read: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    lattice = read["lattice"]
-    if lattice is None:
-        raise RecordError(Reason.MISSING_KEY, "the ionic step has no lattice")
-    fractional = read.get("frac_coords")
-    if fractional is None:
-        fractional = _fractional(read.get("positions"), lattice)
-    return {
-        "atomic_numbers": atomic_numbers(settings.symbols),
-        "lattice": _numbers(lattice),
-        "frac_coords": fractional,
-    }
-
-
-def _fractional(positions: Any, lattice: Any) -> Any:
-    try:
-        return np.linalg.solve(_numbers(lattice).T, _numbers(positions).T).T
-    except (ValueError, np.linalg.LinAlgError) as error:
-        raise RecordError(Reason.MALFORMED, f"the step has no usable positions: {error}") from error
-
-
-def _numbers(rows: Any) -> Any:
-    try:
-        return np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise RecordError(Reason.MALFORMED, f"the step holds a row that is no numbers: {error}") from error
-
-
-def _moments(cut: StepFrame, energy: float | None) -> NDArray[np.float32] | None:
-    if cut.form == "outcar":
-        return read_moments(cut.step.text)
-    if not cut.outcar or energy is None:
-        return None
-    # An OUTCAR of another run in the same folder has no say.
-    other = read_outcar_step(cut.outcar)["energies"]["e_fr_energy"]
-    return read_moments(cut.outcar) if abs(other - energy) < _SAME_ENERGY else None
-
-
-def _converged(read: Mapping[str, Any], tags: Mapping[str, Any]) -> bool | None:
-    """What VASP says of it; else whether it made fewer electronic steps than it was allowed to."""
-    if read["converged"] is not None:
-        return read["converged"]
-    steps = read["electronic_steps"]
-    try:
-        return None if not steps else steps < int(tags.get("NELM", _NELM))
-    except (TypeError, ValueError):
-        return None
+def _with_help(cut: StepFrame, other: Step | None, tags: Mapping[str, str]) -> StepFrame:
+    """A step with what only OUTCAR and INCAR say: moments, and tags that old versions leave out of vasprun.xml."""
+    settings = cut.step.settings
+    if settings is None:
+        return cut
+    said = other.settings.tags if other and other.settings else {}
+    settings = replace(settings, tags={**tags, **said, **settings.tags})
+    text = other.text if other and not other.broken else ""
+    return replace(cut, step=replace(cut.step, settings=settings), outcar=text)

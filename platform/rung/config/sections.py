@@ -22,7 +22,12 @@ class RunConfig(Section):
 class DataConfig(Section):
     """The shards to read."""
 
-    path: str = setting(..., "folder written by prepare_data", min_length=1)
+    path: str = setting(..., "folder that prepare_data wrote, or URL of its copy in object storage", min_length=1)
+    subset: float = setting(
+        1.0, "share of the training materials to train on; smaller shares are parts of larger ones", gt=0, le=1
+    )
+    cache: str = setting("~/.cache/rung/data", "folder of this node for copies of data sets in object storage")
+    cache_limit: float = setting(500.0, "most that these copies may take; unused ones make room", unit="GB", gt=0)
     workers: int = setting(
         0, "processes that decode and collate batches ahead of the model; 0 does it in the loop", ge=0
     )

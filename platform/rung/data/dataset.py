@@ -60,6 +60,15 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         missing = "there is no such folder" if not folder.is_dir() else f"the folder has no {MANIFEST_NAME}"
         raise ShardError(f"{folder} is no prepared data set ({missing}): run prepare_data, or correct data.path")
     text = path.read_bytes()
+    return parse_manifest(text, str(path)), hashlib.sha256(text).hexdigest()
+
+
+def parse_manifest(text: bytes, path: str) -> Manifest:
+    """Read the content of a manifest; `path` is for messages.
+
+    Raises:
+        ShardError: it is not one that this version of Rung reads.
+    """
     try:
         version = _Version.model_validate_json(text).format_version
         if version != FORMAT_VERSION:
@@ -73,7 +82,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     for shard in manifest.shards:
         if Path(shard.name).name != shard.name or shard.name in ("", ".", ".."):
             raise ShardError(f"{path} lists the shard {shard.name!r}; a shard's name is that of a file beside it")
-    return manifest, hashlib.sha256(text).hexdigest()
+    return manifest
 
 
 class ShardDataset:
@@ -107,9 +116,20 @@ class ShardDataset:
     def __getitem__(self, record_id: int) -> GraphRecord:
         return self.records.read([record_id])[0]
 
-    def select(self, split: SplitName) -> NDArray[np.int64]:
-        """Ids of the records of one split, ascending."""
-        return np.flatnonzero(self.index.split == SPLITS.index(split))
+    def select(self, split: SplitName, share: float = 1.0) -> NDArray[np.int64]:
+        """Ids of the records of one split, ascending.
+
+        Args:
+            split: of the data set.
+            share: of the split's materials to take. A smaller share is part of a larger one, and a material that is
+                in it stays in it when the data set grows.
+        """
+        ids = np.flatnonzero(self.index.split == SPLITS.index(split))
+        if share == 1.0:
+            return ids
+        materials, rows = np.unique(self.index.material_id[ids], return_inverse=True)
+        taken = np.array([_position(material) < share for material in materials.tolist()], dtype=bool)
+        return ids[taken[rows]]
 
     def check_cutoffs(self, atom_cutoff: float, bond_cutoff: float) -> None:
         """Refuse a model whose cutoffs (Å) are not those of the stored graphs."""
@@ -204,6 +224,11 @@ class RecordReader:
             shard = self.shards[number]
             by_id += shard.read((group - shard.first_id).tolist())
         return [by_id[place] for place in np.argsort(order)]
+
+
+def _position(material: bytes) -> float:
+    """Where a material stands among all, in [0, 1): a hash of its name, and not the one that splits the data."""
+    return int.from_bytes(hashlib.blake2b(material, digest_size=8, person=b"rung-share").digest(), "big") / 2**64
 
 
 def _check_present(path: Path) -> None:

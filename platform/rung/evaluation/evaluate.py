@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from chgnet.model import CHGNet
 
-from rung.config.sections import LossConfig, ModelConfig
+from rung.config.sections import DataConfig, LossConfig, ModelConfig
 from rung.config.tree import EvaluateConfig
 from rung.data.dataset import ShardDataset
+from rung.data.staging import staged
 from rung.training.context import LocalContext
 from rung.training.initial import load_model
 from rung.training.metrics import Metrics
@@ -45,7 +46,7 @@ def evaluate_model(config: EvaluateConfig) -> EvaluationSummary:
     """
     context = LocalContext()
     model = load_model(ModelConfig(init=config.model)).to(context.device)
-    dataset = open_for(model, config.data.path)
+    dataset = open_for(model, config.data)
     records = dataset.select(config.split)
     if len(records) == 0:
         raise ValueError(f"{config.data.path} has no {config.split} records: choose another split")
@@ -70,9 +71,9 @@ def evaluate_model(config: EvaluateConfig) -> EvaluationSummary:
     return summary
 
 
-def open_for(model: CHGNet, path: str) -> ShardDataset:
+def open_for(model: CHGNet, data: DataConfig) -> ShardDataset:
     """Open a data set and check that its graphs have the model's cutoffs."""
-    dataset = ShardDataset(Path(path))
+    dataset = ShardDataset(staged(data))
     dataset.check_cutoffs(model.graph_converter.atom_graph_cutoff, model.graph_converter.bond_graph_cutoff)
     return dataset
 

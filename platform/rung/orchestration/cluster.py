@@ -50,8 +50,8 @@ class Cluster:
 
 
 @contextmanager
-def connected(launcher: LauncherConfig) -> Iterator[Cluster]:
-    """Connect to the cluster of the config, of RAY_ADDRESS, or a new one on this machine; leave it afterwards.
+def connected(address: str | None) -> Iterator[Cluster]:
+    """Connect to the cluster at the address, of RAY_ADDRESS, or a new one on this machine; leave it afterwards.
 
     A connection that exists already is used and left open.
 
@@ -61,7 +61,7 @@ def connected(launcher: LauncherConfig) -> Iterator[Cluster]:
     if ray.is_initialized():
         yield Cluster(may_grow=True)
         return
-    address = launcher.address or os.environ.get("RAY_ADDRESS") or _NEW_CLUSTER
+    address = address or os.environ.get("RAY_ADDRESS") or _NEW_CLUSTER
     if address == _NEW_CLUSTER:
         logger.info("starting a Ray cluster on this machine")
         context = ray.init(
@@ -91,8 +91,9 @@ def check_address(address: str) -> None:
     """
     if address.startswith(("ray://", "http://", "https://")):
         raise ValueError(
-            f"the Ray address {address!r} (launcher.address or RAY_ADDRESS) is meant for programs outside the cluster:"
-            " submit this job with `ray job submit`, or give host:port of the cluster's head (6379 unless changed)"
+            f"the Ray address {address!r} (launcher.address, parallel.address or RAY_ADDRESS) is meant for programs"
+            " outside the cluster: submit this job with `ray job submit`, or give host:port of the cluster's head"
+            " (6379 unless changed)"
         )
     host, _, port = address.rpartition(":")
     if not port.isdigit():
@@ -105,6 +106,6 @@ def check_address(address: str) -> None:
 
 def _no_answer(address: str, error: Exception) -> ValueError:
     return ValueError(
-        f"no Ray cluster answers at {address!r} ({error}): correct launcher.address or RAY_ADDRESS,"
-        " or unset both to start one on this machine"
+        f"no Ray cluster answers at {address!r} ({error}): correct launcher.address (parallel.address) or"
+        " RAY_ADDRESS, or unset them to start one on this machine"
     )

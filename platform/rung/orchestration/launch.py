@@ -1,10 +1,9 @@
 """One door to a training run, whoever starts the loop: this process, torchrun or Ray."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rung.config.tree import TrainConfig
-from rung.data.dataset import read_manifest
+from rung.data.staging import manifest_hash
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.orchestration.paths import resolve_paths
@@ -52,8 +51,7 @@ def finished_summary(config: TrainConfig) -> TrainSummary | None:
     state = folder.checkpoints().newest()
     if not summary.completed or state is None:
         return None
-    _, manifest_hash = read_manifest(Path(config.data.path))
-    check_same_run(config, manifest_hash, state, folder.path)
+    check_same_run(config, manifest_hash(config.data.path), state, folder.path)
     return summary
 
 

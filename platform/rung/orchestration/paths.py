@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rung.config.tree import TrainConfig
+from rung.data.staging import is_url
 
 _UPLOADED_FOLDER = "_ray_pkg_"
 """Ray unpacks a submitted working_dir into a folder of this prefix, and deletes it when the job is over."""
@@ -24,10 +25,14 @@ def resolve_paths(config: TrainConfig) -> TrainConfig:
     return config.model_copy(
         update={
             "run": config.run.model_copy(update={"storage": str(storage)}),
-            "data": config.data.model_copy(update={"path": str(_absolute(config.data.path))}),
+            "data": config.data.model_copy(update={"path": _absolute_or_url(config.data.path)}),
             "model": config.model.model_copy(update={"init": str(init)}) if init.exists() else config.model,
         }
     )
+
+
+def _absolute_or_url(path: str) -> str:
+    return path if is_url(path) else str(_absolute(path))
 
 
 def _absolute(path: str) -> Path:

@@ -62,7 +62,7 @@ def run_on_ray(
         ValueError: config or data are at fault, or the cluster can never hold the ranks.
         LaunchError: the ranks did not start, or were lost more often than launcher.max_failures.
     """
-    with connected(config.launcher) as cluster, _marked(RunFolder.of(config)) as mark:
+    with connected(config.launcher.address) as cluster, _marked(RunFolder.of(config)) as mark:
         demand = cluster.demand(config.launcher)
         logger.info("starting %s with %s", demand, demand.backend)
         trainer = _trainer(config, demand, callbacks, partial(train_in_worker, loop, mark))

@@ -148,5 +148,7 @@ def _beyond(binned: Binned, counted: str) -> str:
     beyond = {name: number for name, number in binned.beyond.items() if number}
     if not beyond:
         return ""
-    each = " and ".join(f"{number:,} of {name}" if len(binned.counts) > 1 else f"{number:,}" for name, number in beyond.items())
+    each = " and ".join(
+        f"{number:,} of {name}" if len(binned.counts) > 1 else f"{number:,}" for name, number in beyond.items()
+    )
     return f"{each} {counted} lie outside the axis."

@@ -29,7 +29,7 @@ PLACES: Final[Mapping[str, tuple[int, int]]] = {
 }
 """Row and column of each element, from 1; lanthanides and actinides stand below."""
 
-_LAST_WITHOUT_VALUE: Final = ("Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og Am Cm Bk Cf Es Fm Md No").split()
+_LAST_WITHOUT_VALUE: Final = (*_ROWS[6].split()[2:], *_ROWS[9].split()[8:])
 """Elements drawn only where they have a value: hardly a data set has them."""
 
 
@@ -45,10 +45,15 @@ def periodic_table_html(values: Mapping[str, float], value: Axis, caption: str, 
     unknown = sorted(values.keys() - PLACES.keys())
     if unknown:
         raise ValueError(f"no element has the symbol {unknown[0]!r}")
-    drawn = {symbol: number for symbol, number in values.items() if math.isfinite(number) and (number > 0 or not value.log)}
+    drawn = {
+        symbol: number for symbol, number in values.items() if math.isfinite(number) and (number > 0 or not value.log)
+    }
     places = [symbol for symbol in PLACES if symbol in drawn or symbol not in _LAST_WITHOUT_VALUE]
     low, high = (min(drawn.values()), max(drawn.values())) if drawn else (0.0, 1.0)
-    cells = "\n".join(_cell(symbol, drawn.get(symbol), _share(drawn.get(symbol), low, high, log=value.log), value) for symbol in places)
+    cells = "\n".join(
+        _cell(symbol, drawn.get(symbol), _share(drawn.get(symbol), low, high, log=value.log), value)
+        for symbol in places
+    )
     swatches = ", ".join(scale_colour(step / 10) for step in range(11))
     legend = (
         f'<div class="legend"><span>{_short(low)}</span><span class="ramp" style="background:linear-gradient(to right,'
@@ -56,8 +61,10 @@ def periodic_table_html(values: Mapping[str, float], value: Axis, caption: str, 
         f"{', logarithmic' if value.log else ''}</span></div>"
     )
     return (
-        f'<figure class="elements wide" data-file="{escape(file)}">\n<div class="grid" role="list">\n{cells}\n</div>\n{legend}\n'
-        f'<figcaption>{escape(caption)} <button type="button" class="csv">CSV</button></figcaption>\n</figure>'
+        f'<figure class="elements wide" data-file="{escape(file)}">\n'
+        f'<div class="grid" role="list">\n{cells}\n</div>\n{legend}\n'
+        f'<figcaption>{escape(caption)} <button type="button" class="csv">CSV</button></figcaption>\n'
+        "</figure>"
     )
 
 
@@ -77,9 +84,9 @@ def _cell(symbol: str, number: float | None, share: float, value: Axis) -> str:
     background = scale_colour(share)
     title = f"{symbol}: {number:,.6g} {value.unit}".strip()
     return (
-        f'<div role="listitem" style="{where};background:{background};color:{ink_on(background)}" title="{escape(title)}"'
-        f' data-symbol="{symbol}" data-value="{number!r}" data-header="{escape(value.title)}"><b>{symbol}</b>'
-        f"<i>{_short(number)}</i></div>"
+        f'<div role="listitem" style="{where};background:{background};color:{ink_on(background)}"'
+        f' title="{escape(title)}" data-symbol="{symbol}" data-value="{number!r}" data-header="{escape(value.title)}">'
+        f"<b>{symbol}</b><i>{_short(number)}</i></div>"
     )
 
 

@@ -1,4 +1,4 @@
-"""One HTML file that shows a report anywhere: no network, light and dark, on paper, and the data behind each picture."""
+"""One HTML file that shows a report anywhere: no network, light or dark, on paper, the data behind each picture."""
 
 import base64
 import gzip
@@ -76,7 +76,7 @@ class Section:
             f'<figure class="chart{" wide" if wide else ""}" data-file="{self._file()}">\n'
             f'<div class="plot" role="img" aria-label="{escape(caption)}" style="height:{chart.height}px"></div>\n'
             f'<figcaption>{escape(caption)}{note} <button type="button" class="csv">CSV</button></figcaption>\n'
-            f'<details><summary>Show the data</summary></details>\n'
+            f"<details><summary>Show the data</summary></details>\n"
             f'<script type="application/json">{chart.to_json()}</script>\n</figure>'
         )
         return self
@@ -159,7 +159,9 @@ def _library() -> _Library:
 def _policy(script: str, library: _Library) -> str:
     """The page may run these two scripts and load nothing: markup that slipped in from a data file could do no harm."""
     allowed = f"{_hash(script.encode())} {library.allowed}".strip()
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
+    )
 
 
 def _hash(script: bytes) -> str:
@@ -197,8 +199,8 @@ _TEMPLATE = """<!DOCTYPE html>
 {links}
 </ol></details></nav>
 <main id="content">
-<noscript><p class="note">The charts of this page are drawn by a script it carries, and this browser runs no scripts. The
-tables are complete without it.</p></noscript>
+<noscript><p class="note">The charts of this page are drawn by a script it carries, and this browser runs no scripts.
+The tables are complete without it.</p></noscript>
 {sections}
 </main>
 </div>

@@ -82,7 +82,7 @@ def parity(series: Mapping[str, Points], quantity: Axis, x: str = "label", y: st
     low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
     diagonal = {"type": "line", "x0": low, "x1": high, "y0": low, "y1": high, "layer": "below"}
     line = {"line": {"color": colour(0, 0.6), "dash": "dot", "width": 1.5}}
-    layout = dict(drawn.layout) | {"shapes": [diagonal | line]}
+    layout: dict[str, Any] = dict(drawn.layout) | {"shapes": [diagonal | line]}
     layout["yaxis"] = layout["yaxis"] | {"scaleanchor": "x", "constrain": "domain"}
     layout["xaxis"] = layout["xaxis"] | {"constrain": "domain"}
     return Chart(columns=drawn.columns, traces=drawn.traces, layout=layout, height=460)
@@ -112,7 +112,9 @@ def lines(series: Mapping[str, Curve], x: Axis, y: Axis) -> Chart:
     return Chart(columns=columns, traces=traces, layout=_axes(x, y, legend=len(series) > 1))
 
 
-def bars(categories: Sequence[str], series: Mapping[str, ArrayLike], x: Axis, y: Axis, *, stacked: bool = False) -> Chart:
+def bars(
+    categories: Sequence[str], series: Mapping[str, ArrayLike], x: Axis, y: Axis, *, stacked: bool = False
+) -> Chart:
     """Bars over named categories.
 
     Args:

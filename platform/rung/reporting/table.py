@@ -45,7 +45,8 @@ def table_html(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], captio
         for column, is_number in zip(columns, numeric, strict=True)
     )
     body = "\n".join(
-        f"<tr>{''.join(_cell(v, c, right=n) for v, c, n in zip(row, columns, numeric, strict=True))}</tr>" for row in rows
+        f"<tr>{''.join(_cell(v, c, right=n) for v, c, n in zip(row, columns, numeric, strict=True))}</tr>"
+        for row in rows
     )
     return (
         f'<div class="table wide" data-file="{escape(file)}">\n<div class="scroll" tabindex="0" role="region"'
@@ -65,4 +66,5 @@ def _cell(value: Cell, column: Column, *, right: bool) -> str:
     if isinstance(value, str):
         return f"<td{_right(right)}>{escape(value)}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:{column.form}}"
-    return f'<td{_right(right)} data-value="{value!r}">{shown.replace("-", "\u2212")}</td>'
+    shown = shown.replace("-", "\u2212")
+    return f'<td{_right(right)} data-value="{value!r}">{shown}</td>'

@@ -22,7 +22,10 @@ REFERENCE_NAME = "reference.json"
 
 _FREE_TO_CHANGE = (
     "run.storage",
-    "data.",
+    "data.path",
+    "data.workers",
+    "data.prefetch",
+    "data.cache",
     "batch.max_bonds",
     "batch.max_angles",
     "training.log_every",

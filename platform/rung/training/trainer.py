@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from rung.config.tree import TrainConfig
 from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
 from rung.data.sampler import StepSampler
+from rung.data.staging import staged
 from rung.model.freeze import freeze
 from rung.model.reference import prepare_reference
 from rung.model.weights import from_state, portable_state, save_model
@@ -89,10 +89,14 @@ class _Training:
         self.folder = RunFolder.of(config)
         self.store = self.folder.checkpoints(config.training.keep)
         self.sinks = [JsonLinesSink(), *sinks] if context.rank == 0 else []
-        self.dataset = ShardDataset(Path(config.data.path))
-        self.records = {split: self.dataset.select(split) for split in ("train", *_HELD_OUT)}
+        self.dataset = ShardDataset(staged(config.data))
+        self.records = {split: self.dataset.select(split) for split in _HELD_OUT}
+        self.records["train"] = self.dataset.select("train", config.data.subset)
         if len(self.records["train"]) == 0:
-            raise ValueError(f"{config.data.path} has no training records: prepare more data, or lower split.* there")
+            raise ValueError(
+                f"{config.data.path} has no training records: prepare more data, lower split.* there, or"
+                " raise data.subset"
+            )
         self.validator = Validator(self.dataset, context, config.data, config.batch)
         self.sampler = StepSampler(
             self.dataset.index, self.records["train"], config.batch, config.run.seed, context.rank, context.world_size

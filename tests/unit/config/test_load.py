@@ -135,7 +135,8 @@ def test_all_problems_at_once_with_their_places(write):
     path = write("training: {epochs: -1}\nrunn: {}\n")
     lines = message(TrainConfig, path, {"loss.force": -1}).splitlines()
     assert lines[0] == "4 problems in the configuration:"
-    assert f"  data ({path}): missing; must be a section with the keys path, workers, prefetch: training data" in lines
+    keys = "path, subset, cache, cache_limit, workers, prefetch"
+    assert f"  data ({path}): missing; must be a section with the keys {keys}: training data" in lines
     assert f"  runn ({path}, line 2): unknown key; did you mean run?" in lines
     assert "  loss.force = -1 (command line): must be a number >= 0" in lines
 

@@ -12,9 +12,9 @@ from pymatgen.core import Lattice, Structure
 from rung.config.preparation import GraphConfig
 from rung.data.dataset import MANIFEST_NAME, Manifest
 from rung.data.fields import Labels
-from rung.data.record import StructureRecord
 from rung.data.index import index_path, write_splits
-from rung.data.shard import file_sha256, ShardEntry, ShardWriter
+from rung.data.record import StructureRecord
+from rung.data.shard import ShardEntry, ShardWriter, file_sha256
 
 CUTOFFS = GraphConfig()
 ALL_LABELS = Labels.ENERGY | Labels.FORCES | Labels.STRESS | Labels.MAGMOMS

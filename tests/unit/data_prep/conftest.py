@@ -103,3 +103,24 @@ def config_for(tmp_path: Path) -> Callable[..., PrepareConfig]:
         return PrepareConfig.model_validate({"output": str(tmp_path / "out"), "source": settings} | sections)
 
     return make
+
+
+@pytest.fixture
+def raw(mptrj_frame, structure, write):
+    """A file with 12 materials of 2 good frames each, and one frame for each of some reasons."""
+    content = {
+        f"mp-{m}": {
+            f"mp-{m}-0-{f}": mptrj_frame(
+                structure=structure(edge=4.0 + 0.01 * m, shift=0.01 * f), magmom=[1.0, -2.0] if m % 2 else None
+            )
+            for f in range(2)
+        }
+        for m in range(12)
+    }
+    content["mp-3"]["isolated"] = mptrj_frame(structure=structure(edge=30.0))
+    content["mp-4"]["overlap"] = mptrj_frame(structure=structure(shift=-0.5))
+    content["mp-4"]["overlap"]["structure"]["sites"][1]["abc"] = [0.001, 0, 0]
+    content["mp-5"]["nan"] = mptrj_frame(force=[[float("nan")] * 3] * 2)
+    no_labels = ("uncorrected_total_energy", "corrected_total_energy", "energy_per_atom", "force", "stress", "magmom")
+    content["mp-6"]["bare"] = mptrj_frame(**dict.fromkeys(no_labels))
+    return write(content)

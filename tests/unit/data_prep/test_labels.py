@@ -2,7 +2,8 @@
 
 import pytest
 
-from data_prep.labels import functional_name, material_name
+from data_prep.functionals import functional_name
+from data_prep.labels import material_name
 
 
 @pytest.mark.parametrize(

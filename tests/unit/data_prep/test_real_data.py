@@ -21,7 +21,7 @@ def test_mptrj_format(shared_data, config_for):
     path = shared_data / "derived-mptrj-format" / "mp_tasks_in_mptrj_format.json.gz"
     config = config_for(path)
     summary = prepare(config)
-    assert (summary.records_read, summary.records_kept, summary.records_rejected) == (780, 780, {})
+    assert (summary.records_read, summary.records_kept, summary.records_rejected) == (780, 730, {"duplicate": 50})
     dataset = ShardDataset(config.output)
     labels = dataset.index.labels
     assert np.count_nonzero(labels & Labels.MAGMOMS) == 212

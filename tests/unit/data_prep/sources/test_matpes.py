@@ -7,13 +7,15 @@ import pytest
 
 from data_prep.sources.base import ParsedFrame, Rejection
 from data_prep.sources.matpes import open_matpes
+from rung.config.preparation import SourceConfig
 from rung.data.record import Reason
 
 
 @pytest.fixture
 def outcomes(write):
     def read(content, name="raw.json", *, compress=False, functional=None):
-        source = open_matpes(write(content, name, compress=compress), "test", functional)
+        path = str(write(content, name, compress=compress))
+        source = open_matpes(SourceConfig(kind="matpes", path=path, functional=functional), "test")
         try:
             return source.parser(list(source.frames()))
         finally:

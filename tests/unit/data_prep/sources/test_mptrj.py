@@ -5,13 +5,15 @@ import pytest
 
 from data_prep.sources.base import ParsedFrame, Rejection
 from data_prep.sources.mptrj import open_mptrj
+from rung.config.preparation import SourceConfig
 from rung.data.record import Reason, StructureRecord
 
 
 @pytest.fixture
 def outcomes(write):
     def read(content, *, compress=False, functional=None, energy="corrected"):
-        source = open_mptrj(write(content, compress=compress), "test", functional, energy)
+        path = str(write(content, compress=compress))
+        source = open_mptrj(SourceConfig(kind="mptrj", path=path, functional=functional, energy=energy), "test")
         try:
             return source.parser(list(source.frames()))
         finally:

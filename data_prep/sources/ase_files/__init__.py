@@ -1,0 +1,1 @@
+"""Files that ASE reads: extended XYZ, ASE databases, trajectories and the rest."""

@@ -21,6 +21,7 @@ from data_prep.output import OutputError, partial_folder, publish, write_json
 from data_prep.parallel import map_over_processes
 from data_prep.progress import Progress
 from data_prep.quarantine_file import QUARANTINE, QuarantineCounts
+from data_prep.report import REPORT, write_report
 from data_prep.sources.base import RawFrame, Source
 from data_prep.sources.registry import open_source
 from data_prep.store import Journal, ShardStore, is_leftover, read_rejections
@@ -64,11 +65,12 @@ def prepare(config: PrepareConfig, run_chunks: ChunkMap | None = None) -> Prepar
         publish(folder, output)
         _remove_leftovers(output)
     logger.info(
-        "%s: %s records kept, %s rejected, %.0f records/s",
+        "%s: %s records kept, %s rejected, %.0f records/s; look at %s",
         output,
         f"{summary.records_kept:,}",
         f"{summary.records_read - summary.records_kept:,}",
         summary.records_read / max(summary.seconds, 1e-9),
+        output / REPORT,
     )
     return summary
 
@@ -114,6 +116,7 @@ def _convert(config: PrepareConfig, source: Source, folder: Path, run_chunks: Ch
     _warn(manifest, output)
     summary = _summary(output, folder, manifest, seconds=time.monotonic() - start)
     write_json(folder / SUMMARY, summary.to_json())
+    write_report(folder)
     return summary
 
 

@@ -23,6 +23,7 @@ from data_prep.finish import finish
 from data_prep.manifest import Origin
 from data_prep.output import partial_folder, write_json
 from data_prep.quarantine_file import read_quarantine, unreadable_frames
+from data_prep.report import write_report
 from data_prep.summary import SUMMARY
 from rung.config.command import configure_logging, is_for_the_user
 from rung.data.dataset import read_manifest
@@ -82,6 +83,7 @@ def restore(folder: Path, record_ids: Sequence[int]) -> dict[str, Any]:
         counts = {"records_kept": new["counts"]["kept"], "records_rejected_by_reason": new["counts"]["rejected"]}
         rejected = sum(new["counts"]["rejected"].values())
         write_json(partial / SUMMARY, summary | counts | {"records_rejected": rejected})
+        write_report(partial)
         _exchange(partial, folder)
     return new
 

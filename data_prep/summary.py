@@ -15,7 +15,7 @@ class PrepareSummary:
     Attributes:
         output: folder of the data set.
         records_read: raw records.
-        records_kept: records stored.
+        records_kept: records in use.
         records_rejected: rejected records by reason.
         shards: number of shards.
         num_bytes: size of the shards and their indices.

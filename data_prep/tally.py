@@ -39,7 +39,7 @@ def tally(
         },
         "split": {**split.model_dump(), **_split_counts(index, decision, kept)},
         "functionals": _counts(index.functional[kept]),
-        "elements": _elements(index, kept),
+        "elements": records_with_elements(index, kept),
         "labels": _label_statistics(index, facts, kept) | {"energy_keys": _energy_keys(facts, kept)},
         "references": _references(index, decision),
     }
@@ -68,11 +68,11 @@ def _energy_keys(facts: FactsTable, kept: NDArray[np.int64]) -> dict[str, int]:
     return {key: count for key, count in _counts(facts.energy_key[kept]).items() if key}
 
 
-def _elements(index: Index, kept: NDArray[np.int64]) -> dict[str, int]:
-    """Records that contain each element."""
+def records_with_elements(index: Index, rows: NDArray[np.int64]) -> dict[str, int]:
+    """How many of some records contain each element; elements in none are left out."""
     records_with = np.zeros(NUM_ELEMENTS, dtype=np.int64)
-    for start in range(0, len(kept), _ROWS_AT_ONCE):
-        records_with += (index.compositions(kept[start : start + _ROWS_AT_ONCE]) > 0).sum(axis=0)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        records_with += (index.compositions(rows[start : start + _ROWS_AT_ONCE]) > 0).sum(axis=0)
     return {Element.from_Z(z + 1).symbol: int(records_with[z]) for z in np.flatnonzero(records_with).tolist()}
 
 

@@ -32,6 +32,10 @@ class Manifest(BaseModel):
         counts: how many records were read, kept and refused, and why.
         source: where the records come from.
         split: how they were split.
+        functionals: records in use, by functional.
+        elements: records in use that contain each element.
+        labels: statistics of each label of the records in use.
+        references: elemental references fitted to the training records of each functional, as `ReferenceFit.to_json`.
         restored: ids of records that were put back from the quarantine.
         config: of the preparation.
     """
@@ -45,6 +49,10 @@ class Manifest(BaseModel):
     counts: dict[str, Any] = {}
     source: dict[str, Any] = {}
     split: dict[str, Any] = {}
+    functionals: dict[str, int] = {}
+    elements: dict[str, int] = {}
+    labels: dict[str, Any] = {}
+    references: dict[str, Any] = {}
     restored: tuple[int, ...] = ()
     config: dict[str, Any] = {}
 

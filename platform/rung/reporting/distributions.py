@@ -41,8 +41,11 @@ def bin_values(series: Mapping[str, ArrayLike], axis: Axis, bins: int = BINS, *,
     """
     values = {name: np.asarray(numbers_, dtype=np.float64) for name, numbers_ in series.items()}
     inside = np.concatenate([v[v > 0] if axis.log else v for v in values.values()]) if values else np.zeros(0)
-    shares = (0.0, 1.0) if whole else (_EDGE_SHARE, 1 - _EDGE_SHARE)
-    low, high = np.quantile(inside, shares) if inside.size else (1.0, 10.0)
+    share = 0.0 if whole else _EDGE_SHARE
+    low, high = (1.0, 10.0)
+    if inside.size:
+        # The outer of two neighbours, so that nothing is left out of few values.
+        low, high = np.quantile(inside, share, method="lower"), np.quantile(inside, 1 - share, method="higher")
     if axis.log:
         low, high = (low, high) if high > low else (low / 1.1, high * 1.1)
         edges = np.geomspace(low, high, bins + 1)
@@ -131,7 +134,7 @@ def density(x_values: ArrayLike, y_values: ArrayLike, x: Axis, y: Axis, counted:
     }
     drawn = Chart(columns=columns, traces=[trace], layout={}, height=420)
     outside = len(np.asarray(x_values)) - int(counts.sum())
-    note = f"{outside:,} {counted} lie outside the axes." if outside else ""
+    note = f"Outside the axes: {outside:,} {counted}." if outside else ""
     return replace(drawn, layout={"xaxis": x.layout(), "yaxis": y.layout(), "hovermode": "closest"}, note=note)
 
 
@@ -151,4 +154,4 @@ def _beyond(binned: Binned, counted: str) -> str:
     each = " and ".join(
         f"{number:,} of {name}" if len(binned.counts) > 1 else f"{number:,}" for name, number in beyond.items()
     )
-    return f"{each} {counted} lie outside the axis."
+    return f"Outside the axis: {each} {counted}."

@@ -6,6 +6,8 @@ from html import escape
 
 from rung.reporting.chart import Cell
 
+_SHORT = 28  # characters
+
 
 @dataclass(frozen=True)
 class Column:
@@ -64,7 +66,9 @@ def _cell(value: Cell, column: Column, *, right: bool) -> str:
     if value is None:
         return f'<td{_right(right)} data-value="">\u2013</td>'
     if isinstance(value, str):
-        return f"<td{_right(right)}>{escape(value)}</td>"
+        # A name is not broken at its hyphens.
+        short = ' class="short"' if len(value) <= _SHORT else ""
+        return f"<td{_right(right) or short}>{escape(value)}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:{column.form}}"
     shown = shown.replace("-", "\u2212")
     return f'<td{_right(right)} data-value="{value!r}">{shown}</td>'

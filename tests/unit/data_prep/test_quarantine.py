@@ -62,11 +62,11 @@ def test_restore_by_reason(folder):
     assert verify(folder).problems == ()
 
 
-def test_what_is_not_there_or_has_no_record(folder, caplog):
+def test_what_is_not_there_or_has_no_record(folder, capsys):
     with pytest.raises(NotThereError, match="record 0 is not in the quarantine"):
         restore(folder, [0])
     assert main([str(folder), "restore", "--reason", Reason.MISSING_KEY]) == 2
-    assert "export" in caplog.text
+    assert "export" in capsys.readouterr().err
     assert verify(folder).problems == ()
 
 

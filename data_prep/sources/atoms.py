@@ -15,7 +15,7 @@ import numpy as np
 from data_prep.functionals import functional_name, known_functional
 from data_prep.labels import optional_number
 from data_prep.sources.base import ParsedFrame, RawFrame
-from data_prep.sources.inputs import InputFiles, absolute, sizes_of
+from data_prep.sources.inputs import FileSource, absolute, sizes_of
 from data_prep.sources.json_file import JSON_CHUNK, FrameParser
 from data_prep.sources.payload import atomic_numbers, load_object
 from data_prep.sources.raw_file import BrokenFileError
@@ -47,7 +47,7 @@ class AtomParser(FrameParser):
         return ParsedFrame(record, "energy")
 
 
-class AtomTable:
+class AtomTable(FileSource):
     """Reads tables of isolated atoms.
 
     Args:
@@ -58,12 +58,9 @@ class AtomTable:
     chunk = JSON_CHUNK
 
     def __init__(self, config: SourceConfig, name: str) -> None:
-        self.name = name
+        super().__init__(name, sizes_of([absolute(path) for path in config.paths]))
         self.parser = AtomParser(name)
         self._stated = None if config.functional is None else known_functional(config.functional)
-        sizes = sizes_of([absolute(path) for path in config.paths])
-        self._paths = tuple(sizes)
-        self._files = InputFiles(sizes)
 
     def frames(self) -> Iterator[RawFrame]:
         """Give each atom of each functional, by rows."""
@@ -73,18 +70,6 @@ class AtomTable:
                 content = {"element": element, "functional": functional or self._stated, "energy": energy}
                 yield RawFrame((str(element), str(functional)), position, json.dumps(content).encode())
                 position += 1
-
-    def progress(self) -> tuple[int, int, str]:
-        """Bytes of the files read, bytes of all, unit."""
-        return self._files.progress()
-
-    def facts(self) -> dict[str, Any]:
-        """Hash and size of the files."""
-        return self._files.facts()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._files.close()
 
     def _entries(self, path: str) -> Iterator[tuple[Any, str | None, Any]]:
         try:

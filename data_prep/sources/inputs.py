@@ -165,6 +165,36 @@ class InputFiles:
         self.close()
 
 
+class FileSource:
+    """What the sources that read files share.
+
+    Args:
+        name: of the data set.
+        sizes: of the files that are read, in order, bytes.
+    """
+
+    def __init__(self, name: str, sizes: dict[str, int]) -> None:
+        self.name = name
+        self._paths = tuple(sizes)
+        self._files = InputFiles(sizes)
+
+    def identity(self) -> dict[str, Any]:
+        """Names, sizes and times of the files."""
+        return self._files.identity()
+
+    def progress(self) -> tuple[int, int, str]:
+        """Bytes of the files read, bytes of all, unit."""
+        return self._files.progress()
+
+    def facts(self) -> dict[str, Any]:
+        """Hash and size of the files; reads the rest of them where a limit stopped early."""
+        return self._files.facts()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._files.close()
+
+
 def sizes_of(paths: Sequence[str]) -> dict[str, int]:
     """Size of each file in bytes; opening them says what cannot be read before any work is done."""
     sizes = {}

@@ -4,10 +4,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from data_prep.sources.base import ParsedFrame, RawFrame, Rejection
-from data_prep.sources.inputs import InputFiles, expand, sizes_of
+from data_prep.sources.inputs import FileSource, expand, sizes_of
 from data_prep.sources.scan import Scanner
 from rung.data.record import RecordError
 
@@ -19,7 +19,7 @@ JSON_NAMES: Final = re.compile(r"\.(json|jsonl|ndjson)(\.(gz|bz2))?$", re.IGNORE
 """Files of a folder that are taken for JSON."""
 
 
-class JsonFile:
+class JsonFile(FileSource):
     """Streams the raw frames of JSON files; never holds more than one block or one record.
 
     Args:
@@ -40,13 +40,10 @@ class JsonFile:
         layout: Callable[[bytes], tuple[int, str | None]],
         cut: Callable[[RawFrame], Iterable[RawFrame]] = lambda frame: (frame,),
     ) -> None:
-        self.name = name
+        super().__init__(name, sizes_of(expand(paths, JSON_NAMES)))
         self.parser = parser
         self._layout = layout
         self._cut = cut
-        sizes = sizes_of(expand(paths, JSON_NAMES))
-        self._paths = tuple(sizes)
-        self._files = InputFiles(sizes)
 
     def frames(self) -> Iterator[RawFrame]:
         """Stream the frames in the order of the files; positions count through all of them."""
@@ -58,22 +55,6 @@ class JsonFile:
                 if under is None or span.path[0] == under:
                     yield from self._cut(RawFrame(span.path, start + span.start, span.data))
             start += file.given
-
-    def identity(self) -> dict[str, Any]:
-        """Names, sizes and times of the files."""
-        return self._files.identity()
-
-    def progress(self) -> tuple[int, int, str]:
-        """Bytes of the files read, bytes of the files, unit."""
-        return self._files.progress()
-
-    def facts(self) -> dict[str, Any]:
-        """Size and hash of the files; reads the rest of them where a limit stopped early."""
-        return self._files.facts()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._files.close()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from data_prep.functionals import functional_name, known_functional
 from data_prep.labels import ase_stress, material_name, optional_number
 from data_prep.sources.ase_files.cut import content, database_rows, local_copy, other_frames, xyz_frames
 from data_prep.sources.base import ParsedFrame, RawFrame
-from data_prep.sources.inputs import InputFiles, expand, file_name, sizes_of
+from data_prep.sources.inputs import FileSource, expand, file_name, sizes_of
 from data_prep.sources.json_file import JSON_CHUNK, FrameParser
 from data_prep.sources.payload import required
 from rung.config.preparation import AseConfig, EnergyChoice, SourceConfig
@@ -77,7 +77,7 @@ class AseParser(FrameParser):
         return ParsedFrame(record, None if energy is None else energy_key)
 
 
-class AseFiles:
+class AseFiles(FileSource):
     """Streams the frames of files that ASE reads.
 
     Args:
@@ -88,12 +88,9 @@ class AseFiles:
     chunk = JSON_CHUNK
 
     def __init__(self, config: SourceConfig, name: str) -> None:
-        self.name = name
+        super().__init__(name, sizes_of(expand(config.paths, _FOLDER)))
         stated = None if config.functional is None else known_functional(config.functional)
         self.parser = AseParser(name, stated, config.energy_choice, config.ase)
-        sizes = sizes_of(expand(config.paths, _FOLDER))
-        self._paths = tuple(sizes)
-        self._files = InputFiles(sizes)
 
     def frames(self) -> Iterator[RawFrame]:
         """Stream the frames in the order of the files, and number them."""
@@ -103,18 +100,6 @@ class AseFiles:
             for identity, payload in self._payloads(path):
                 yield RawFrame((*above, identity), position, payload)
                 position += 1
-
-    def progress(self) -> tuple[int, int, str]:
-        """Bytes of the files read, bytes of all, unit."""
-        return self._files.progress()
-
-    def facts(self) -> dict[str, Any]:
-        """Hash and size of the files."""
-        return self._files.facts()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._files.close()
 
     def _payloads(self, path: str) -> Iterator[tuple[str, bytes]]:
         file = self._files.open(path)

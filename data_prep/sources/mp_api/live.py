@@ -58,18 +58,24 @@ class LiveTasks:
                     position += 1
                 self._done += 1
 
+    def identity(self) -> dict[str, Any]:
+        """The tasks, and the version of the database that they are read from."""
+        return {"database_version": self._version(), "tasks": self._tasks}
+
     def progress(self) -> tuple[int, int, str]:
         """Tasks read, tasks in all, unit."""
         return self._done, len(self._tasks), "tasks"
 
     def facts(self) -> dict[str, Any]:
         """Version of the database, number of tasks, and the hash of what was read."""
-        version = str(_asked(self._client.get_database_version))
-        return {"sha256": self._hash.hexdigest(), "database_version": version, "tasks": len(self._tasks)}
+        return {"sha256": self._hash.hexdigest(), "database_version": self._version(), "tasks": len(self._tasks)}
 
     def close(self) -> None:
         """End the session."""
         self._client.__exit__(None, None, None)
+
+    def _version(self) -> str:
+        return str(_asked(self._client.get_database_version))
 
     def _ask(self, tasks: Sequence[str]) -> list[Mapping[str, Any]]:
         found = _asked(self._client.materials.tasks.search, task_ids=list(tasks), fields=_FIELDS)

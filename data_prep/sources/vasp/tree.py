@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from data_prep.functionals import known_functional
 from data_prep.sources.base import RawFrame
-from data_prep.sources.inputs import InputFiles, read_materials
+from data_prep.sources.inputs import FileSource, InputFiles, read_materials
 from data_prep.sources.raw_file import BrokenFileError
 from data_prep.sources.vasp.find import Run, find_runs
 from data_prep.sources.vasp.outcar import cut_outcar, read_incar
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _CHUNK: Final = 32  # steps; a large one with many electronic steps has about 1 MB of text
 
 
-class VaspTree:
+class VaspTree(FileSource):
     """Streams the ionic steps of all runs below some folders; holds one step at a time.
 
     A file that cannot be read, or ends early, costs its own remaining steps: they are rejected, the others kept.
@@ -42,13 +42,13 @@ class VaspTree:
     chunk = _CHUNK
 
     def __init__(self, config: SourceConfig, name: str) -> None:
-        self.name = name
-        stated = None if config.functional is None else known_functional(config.functional)
-        self.parser = VaspParser(name, stated, config.energy_choice)
         sizes, self._runs = find_runs(config.paths, read_materials(config.materials))
         if not self._runs:
             raise BrokenFileError(f"cannot find a vasprun.xml or an OUTCAR below source.path {', '.join(config.paths)}")
-        self._files, self._beside = InputFiles(sizes), InputFiles(sizes)
+        super().__init__(name, sizes)
+        self._beside = InputFiles(sizes)
+        stated = None if config.functional is None else known_functional(config.functional)
+        self.parser = VaspParser(name, stated, config.energy_choice)
 
     def frames(self) -> Iterator[RawFrame]:
         """Stream the steps, runs in the order of their places, and number them."""
@@ -61,16 +61,16 @@ class VaspTree:
 
     def progress(self) -> tuple[int, int, str]:
         """Bytes of the files read, bytes of all, unit."""
-        done, total, unit = self._files.progress()
+        done, total, unit = super().progress()
         return done + self._beside.progress()[0], total, unit
 
     def facts(self) -> dict[str, Any]:
         """Hash and size of all files; reads the rest of them where a limit stopped early."""
-        return self._files.facts() | {"runs": len(self._runs)}
+        return super().facts() | {"runs": len(self._runs)}
 
     def close(self) -> None:
         """Close the files."""
-        self._files.close()
+        super().close()
         self._beside.close()
 
     def _steps(self, run: Run) -> Iterator[StepFrame]:

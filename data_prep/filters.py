@@ -15,11 +15,12 @@ def refusal(parsed: ParsedFrame, row: IndexRow, filters: FilterConfig) -> tuple[
 
 
 def _refusals(parsed: ParsedFrame, row: IndexRow, filters: FilterConfig) -> Iterator[tuple[Reason, str]]:
-    if parsed.converged is False and filters.unconverged == "reject":
-        yield Reason.UNCONVERGED, "its electronic steps did not converge (filters.unconverged)"
+    # Before convergence: linear response counts its own steps among the electronic ones.
     task = parsed.task_type or ""
     if any(refused.lower() in task for refused in filters.task_types):
         yield Reason.TASK_TYPE, f"task type {task!r} is one of filters.task_types, {', '.join(filters.task_types)}"
+    if parsed.converged is False and filters.unconverged == "reject":
+        yield Reason.UNCONVERGED, "its electronic steps did not converge (filters.unconverged)"
     if filters.functionals is not None and row.functional not in filters.functionals:
         allowed = ", ".join(filters.functionals)
         yield Reason.WRONG_FUNCTIONAL, f"functional {row.functional}; filters.functionals keeps {allowed}"

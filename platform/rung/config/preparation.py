@@ -137,7 +137,7 @@ class FilterConfig(Section):
         "reject", "frames whose electronic steps did not converge, where the source says so"
     )
     task_types: tuple[str, ...] = setting(
-        ("nscf", "dfpt", "deformation"), "kinds of calculation that are no plain energy: a part of their name, refused"
+        ("nscf", "dfpt"), "kinds of calculation that are refused, by a part of their name: theirs are no plain energies"
     )
     functionals: tuple[str, ...] | None = setting(
         None, "functionals to keep, such as [GGA, GGA+U]; all others are refused; any if absent"

@@ -25,7 +25,7 @@ _SAME_ENERGY: Final = 1e-4  # eV/atom
 _MAD_TO_STD: Final = 1.4826  # of a normal distribution
 _FEWEST_FOR_ROBUST: Final = 20  # records; of fewer, the spread is not known
 _NEVER_FAR: Final = 2.0  # eV/atom; bonds are that strong
-_ROUNDS: Final = 10
+_ROUNDS: Final = 20
 _ROWS_AT_ONCE: Final = 65_536
 
 _TABLES: Final[Mapping[str, BundledTable]] = {
@@ -214,27 +214,21 @@ def _refuse_outliers(pending: _Pending, index: Index, facts: FactsTable, filters
 def robust_residuals(index: Index, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Energies per atom above a reference fitted to these records, from their median: (len(rows),), eV/atom.
 
-    The fit is repeated without what lies far out, so that a few absurd energies do not hide themselves in it. A record
-    with an element that only such records contain cannot be judged, and gets 0.
+    The fit minimises Huber's loss by reweighting: what lies far out counts by its distance and not by its square, so
+    that absurd energies do not hide themselves in the reference. An element that only such records contain is fitted
+    to them, and they cannot be judged.
     """
     above = np.zeros(len(rows))
-    near = np.ones(len(rows), dtype=bool)
-    for _ in range(_ROUNDS):
-        if not near.any():
+    weights = np.ones(len(rows))
+    counts, energy = index.compositions(rows), index.energy[rows]
+    for _ in range(_ROUNDS if len(rows) else 0):
+        fit = fit_reference(counts, energy, weights=weights)
+        above = residuals(counts, energy, fit.energies)[1]
+        above -= np.median(above)
+        before, weights = weights, np.minimum(1.0, _NEVER_FAR / np.maximum(np.abs(above), 1e-12))
+        if np.allclose(weights, before, rtol=0.05, atol=0):
             break
-        fit = fit_reference(index.compositions(rows[near]), index.energy[rows[near]])
-        unseen = (fit.records_with == 0).astype(np.float64)
-        for at in range(0, len(rows), _ROWS_AT_ONCE):
-            part = slice(at, at + _ROWS_AT_ONCE)
-            counts = index.compositions(rows[part])
-            above[part] = residuals(counts, index.energy[rows[part]], fit.energies)[1]
-            above[part][counts @ unseen > 0] = np.nan
-        above -= np.nanmedian(above)
-        inside = np.abs(np.nan_to_num(above)) <= max(10 * spread(above[near]), _NEVER_FAR)
-        if np.array_equal(inside, near):
-            break
-        near = inside
-    return np.nan_to_num(above)
+    return above
 
 
 def spread(values: NDArray[np.float64]) -> float:

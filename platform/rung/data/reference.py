@@ -73,7 +73,10 @@ class ReferenceFit:
 
 
 def fit_reference(
-    compositions: NDArray[np.integer], energies: NDArray[np.floating], ridge: float = 0.0
+    compositions: NDArray[np.integer],
+    energies: NDArray[np.floating],
+    ridge: float = 0.0,
+    weights: NDArray[np.floating] | None = None,
 ) -> ReferenceFit:
     """Fit one energy per element to total energies, by least squares on the energy per atom.
 
@@ -83,12 +86,14 @@ def fit_reference(
         compositions: (num_records, 94) number of atoms of each element.
         energies: (num_records,) total energies, eV.
         ridge: added to each squared singular value of the atomic fractions, dimensionless; 0 is the plain fit.
+        weights: (num_records,) of each squared residual; all the same if None.
 
     Raises:
         ValueError: shapes that do not match, an empty cell, energies that are not finite, or nothing to fit.
     """
     _check(compositions, energies)
-    triangle, records_with = _reduce(compositions, energies)
+    scales = np.ones(len(energies)) if weights is None else np.sqrt(weights)
+    triangle, records_with = _reduce(compositions, energies, scales)
     left, singular, right = np.linalg.svd(triangle[:, :-1], full_matrices=False)
     kept = singular > singular[0] * max(compositions.shape) * np.finfo(np.float64).eps
     # A zero singular value is left out, which makes the solution the shortest of all that fit equally well.
@@ -137,7 +142,7 @@ def _check(compositions: NDArray[np.integer], energies: NDArray[np.floating]) ->
 
 
 def _reduce(
-    compositions: NDArray[np.integer], energies: NDArray[np.floating]
+    compositions: NDArray[np.integer], energies: NDArray[np.floating], scales: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Triangle with the same least-squares problem as all records, and the number of records with each element.
 
@@ -146,8 +151,9 @@ def _reduce(
     triangle = np.zeros((0, NUM_ELEMENTS + 1))
     records_with = np.zeros(NUM_ELEMENTS, dtype=np.int64)
     for start in range(0, len(energies), _ROWS_AT_ONCE):
-        counts = compositions[start : start + _ROWS_AT_ONCE]
-        rows = np.column_stack((counts, energies[start : start + _ROWS_AT_ONCE])) / counts.sum(axis=1)[:, None]
+        part = slice(start, start + _ROWS_AT_ONCE)
+        counts = compositions[part]
+        rows = np.column_stack((counts, energies[part])) * (scales[part] / counts.sum(axis=1))[:, None]
         triangle = np.asarray(np.linalg.qr(np.vstack((triangle, rows)), mode="r"))
         records_with += (counts > 0).sum(axis=0)
     return triangle, records_with

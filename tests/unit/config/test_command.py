@@ -93,9 +93,7 @@ def test_help_shows_unit_bounds_choices_and_default(capsys):
     flowing = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "bonds [a number > 0 and <= 20 (Å); default 6.0]" in flowing
     assert "[one of huber, mse, mae; default huber]" in flowing
-    assert (
-        "--data.path folder, or URL in object storage, that prepare_data wrote [text, not empty; required]" in flowing
-    )
+    assert "--data.path folder that prepare_data wrote, or URL of its copy in object storage [text, not" in flowing
     assert "The command line: options, help, dry run, exit codes." in flowing  # the docstring of the job's module
 
 

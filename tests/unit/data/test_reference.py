@@ -110,3 +110,16 @@ def test_json_round_trip():
 def test_what_cannot_be_fitted_is_said(counts, energies, message):
     with pytest.raises(ValueError, match=message):
         fit_reference(counts, energies)
+
+
+def test_weights_of_zero_leave_records_out():
+    rng = np.random.default_rng(0)
+    compositions = np.zeros((40, 94), dtype=np.int64)
+    compositions[:, :5] = rng.integers(1, 6, (40, 5))
+    energies = rng.normal(size=40)
+    weights = (np.arange(40) < 25).astype(float)
+    weighted, part = (
+        fit_reference(compositions, energies, weights=weights),
+        fit_reference(compositions[:25], energies[:25]),
+    )
+    np.testing.assert_allclose(weighted.energies, part.energies, atol=1e-10)

@@ -207,3 +207,19 @@ def test_verify_hash_finds_one_changed_bit(copy, name):
     (copy / name).write_bytes(bytes(content))
     with pytest.raises(ShardError, match=name):
         dataset.verify_hash()
+
+
+def test_smaller_shares_are_parts_of_larger_ones(tmp_path):
+    records = [random_record(seed, max_atoms=2, material_id=f"mp-{seed // 2}") for seed in range(600)]
+    dataset = ShardDataset(write_dataset(tmp_path / "set", records, per_shard=600, splits=1))
+    shares = [0.01, 0.1, 0.5, 1.0]
+    parts = [dataset.select("train", share) for share in shares]
+    for smaller, larger in zip(parts, parts[1:], strict=False):
+        assert set(smaller) < set(larger)
+    assert len(parts[-1]) == 600
+    for share, part in zip(shares, parts, strict=True):
+        materials = {name.partition("/")[0] for name in dataset.record_names(part)}
+        assert len(part) == 2 * len(materials)  # whole materials
+        assert abs(len(materials) - 300 * share) <= 4 * (300 * share * (1 - share)) ** 0.5
+    grown = ShardDataset(write_dataset(tmp_path / "grown", records[::-1], per_shard=600, splits=1))
+    assert set(dataset.record_names(parts[1])) == set(grown.record_names(grown.select("train", 0.1)))

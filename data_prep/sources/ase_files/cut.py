@@ -1,9 +1,10 @@
 """Frames out of files that ASE reads, one at a time, and what each of them holds."""
 
 import json
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +64,9 @@ def database_rows(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
         BrokenFileError: it is no ASE database.
     """
     try:
+        # ASE makes tables of its own in a database that lacks them; what is read here is never written to.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("SELECT id FROM systems LIMIT 1")
         for row in ase.db.connect(path, type="db").select():
             labels = {key: row.get(key) for key in _LABELS if key in row} | dict(row.data) | row.key_value_pairs
             yield str(row.id), _dumped(row.numbers, row.positions, row.cell, row.pbc, labels)

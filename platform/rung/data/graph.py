@@ -17,7 +17,7 @@ from rung.config.preparation import GraphConfig
 from rung.data.fields import FIELD
 from rung.data.record import GraphRecord, Reason, RecordError, StructureRecord
 
-MIN_DISTANCE: Final = 0.3
+MIN_DISTANCE: Final = 0.5
 """Å. Atoms closer than this are one atom listed twice or a broken cell; the shortest real bond, H2, has 0.74 Å."""
 
 _PERIODIC: Final = np.ones(3, dtype=np.int64)

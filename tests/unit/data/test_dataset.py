@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -214,7 +215,7 @@ def test_smaller_shares_are_parts_of_larger_ones(tmp_path):
     dataset = ShardDataset(write_dataset(tmp_path / "set", records, per_shard=600, splits=1))
     shares = [0.01, 0.1, 0.5, 1.0]
     parts = [dataset.select("train", share) for share in shares]
-    for smaller, larger in zip(parts, parts[1:], strict=False):
+    for smaller, larger in pairwise(parts):
         assert set(smaller) < set(larger)
     assert len(parts[-1]) == 600
     for share, part in zip(shares, parts, strict=True):

@@ -12,7 +12,6 @@ import pytest
 from data_prep import output
 from data_prep.convert import NoUsableRecordError, prepare
 from data_prep.output import OutputError
-from data_prep.sources.raw_file import BrokenFileError
 from data_prep.verify import verify
 from rung.data.dataset import ShardDataset
 from rung.data.fields import Labels
@@ -300,46 +299,4 @@ def test_nothing_usable(mptrj_frame, structure, write, config_for):
     assert "no usable record among the 3" in text
     assert "isolated_atom 2, missing_key 1" in text
     assert "First of each reason: isolated_atom: a (" in text
-    assert nothing_left(config)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text"), [("mptrj", "{}"), ("matpes", "[]"), ("mptrj", '{"mp-1": {}}'), ("matpes", "  ")]
-)
-def test_empty_set(kind, text, write, config_for):
-    config = config_for(write(text), kind)
-    with pytest.raises(NoUsableRecordError, match="no records"):
-        prepare(config)
-    assert nothing_left(config)
-
-
-@pytest.mark.parametrize("kind", ["mptrj", "matpes"])
-@pytest.mark.parametrize("text", ["this is no JSON", '{"mp-1": {"f": ', "[1, 2"])
-def test_broken_file(kind, text, write, config_for):
-    config = config_for(write(text), kind)
-    with pytest.raises(BrokenFileError, match=r"raw\.json, byte"):
-        prepare(config)
-    assert nothing_left(config)
-
-
-def test_file_cut_after_good_records(raw, config_for, write):
-    config = config_for(write(raw.read_text()[:-400], "cut.json"), shards=SMALL_SHARDS)
-    with pytest.raises(BrokenFileError, match="cut short"):
-        prepare(config)
-    assert nothing_left(config)
-
-
-def test_gzip_cut_short(raw, config_for, write):
-    path = write(raw.read_text(), "cut.json.gz", compress=True)
-    path.write_bytes(path.read_bytes()[:-30])
-    config = config_for(path)
-    with pytest.raises(BrokenFileError, match="ends too early"):
-        prepare(config)
-    assert nothing_left(config)
-
-
-def test_absent_file(config_for, tmp_path):
-    config = config_for(tmp_path / "absent.json")
-    with pytest.raises(BrokenFileError, match="No such file"):
-        prepare(config)
     assert nothing_left(config)

@@ -233,3 +233,14 @@ def test_a_database_of_something_else(outcomes, tmp_path):
         database.execute("insert into systems values (1)")
     with pytest.raises(BrokenFileError, match="no ASE database"):
         outcomes(tmp_path / "set.db")
+
+
+def test_a_database_is_never_written_to(outcomes, tmp_path):
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "set.db") as database:
+        database.execute("create table cars (id integer)")
+    before = (tmp_path / "set.db").read_bytes()
+    with pytest.raises(BrokenFileError, match="no such table: systems"):
+        outcomes(tmp_path / "set.db")
+    assert (tmp_path / "set.db").read_bytes() == before

@@ -303,6 +303,12 @@ def _add(total, part):
 
 
 @_compiled
+def _copy(to, values):
+    for j in range(len(to)):
+        to[j] = values[j]
+
+
+@_compiled
 def _add_rows(total, rows):
     for row in range(rows.shape[0]):
         part = rows[row]
@@ -397,12 +403,13 @@ def _gate_gradient(routing, weight, perceptron, kept, gradient, start, stop, bac
 def _gate_second(routing, weight, perceptron, kept, gradient, along, start, stop, outputs_dot, back, found):
     """Second derivatives of some messages by all but their terms; their first by the outputs, into `back`."""
     scale, shift = perceptron.scale, perceptron.shift
-    dots = np.empty((2, scale.shape[1]), np.float32)
+    dots, spare = np.empty((2, scale.shape[1]), np.float32), np.empty((3, scale.shape[1]), np.float32)
+    sigmoids, silus, openings = spare[0], spare[1], spare[2]
     learns = found.perceptron.scale.shape[0] > 0
     for row in range(start, stop):
         core, gate = kept.normal[0, row], kept.normal[1, row]
         for half in range(2):
-            dots[half] = outputs_dot[half, row - start]
+            _copy(dots[half], outputs_dot[half, row - start])
             _through_norm(dots[half], kept.normal[half, row], kept.inverse[half, row])
         core_dot, gate_dot = dots[0], dots[1]
         by_core, by_gate = found.by_outputs[0, row], found.by_outputs[1, row]
@@ -410,26 +417,39 @@ def _gate_second(routing, weight, perceptron, kept, gradient, along, start, stop
         target, of_weight = routing.target[row], routing.weight[row]
         g, w, v = gradient[target], weight[of_weight], along[of_weight]
         by_g, by_w = found.by_sums[target], found.weight[of_weight]
+        # Several short loops: with more arrays in one, the compiler gives up proving that they do not overlap.
         for j in range(len(core)):
             z = core[j] * scale[0, j] + shift[0, j]
-            s, opening = _sigmoid(z), _sigmoid(gate[j] * scale[1, j] + shift[1, j])
-            silu = z * s
+            sigmoids[j] = _sigmoid(z)
+            silus[j] = z * sigmoids[j]
+        for j in range(len(core)):
+            openings[j] = _sigmoid(gate[j] * scale[1, j] + shift[1, j])
+        for j in range(len(core)):
+            # `opening` factors out of every term: the sigmoid's slope is opening * (1 - opening).
+            s, silu, opening = sigmoids[j], silus[j], openings[j]
             slope = s + silu * (_ONE - s)
-            curvature = (_ONE - s) * (slope + s * (_ONE - silu))
             z_dot, open_dot = core_dot[j] * scale[0, j], gate_dot[j] * scale[1, j] * (_ONE - opening)
-            # opening factors out of every term: the sigmoid's slope is opening * (1 - opening).
             change = opening * (slope * z_dot + silu * open_dot)
             by_g[j] += w[j] * change + silu * opening * v[j]
             by_w[j] += g[j] * change
-            weighted, directed = g[j] * w[j] * opening, g[j] * v[j] * opening
-            closed = _ONE - opening
-            by_core[j] = weighted * (curvature * z_dot + slope * open_dot) + directed * slope
-            by_gate[j] = (
-                weighted * (silu * (_ONE - _TWO * opening) * open_dot + slope * closed * z_dot)
-                + directed * silu * closed
-            )
+        for j in range(len(core)):
+            s, silu, opening = sigmoids[j], silus[j], openings[j]
+            slope = s + silu * (_ONE - s)
+            weighted = g[j] * w[j] * opening
             by_core_dot[j] = weighted * slope
-            by_gate_dot[j] = weighted * silu * closed
+            by_gate_dot[j] = weighted * silu * (_ONE - opening)
+        for j in range(len(core)):
+            s, silu, opening = sigmoids[j], silus[j], openings[j]
+            slope = s + silu * (_ONE - s)
+            curvature = (_ONE - s) * (slope + s * (_ONE - silu))
+            z_dot, open_dot = core_dot[j] * scale[0, j], gate_dot[j] * scale[1, j] * (_ONE - opening)
+            by_core[j] = opening * g[j] * (w[j] * (curvature * z_dot + slope * open_dot) + v[j] * slope)
+        for j in range(len(core)):
+            s, silu, opening = sigmoids[j], silus[j], openings[j]
+            slope, closed = s + silu * (_ONE - s), _ONE - opening
+            z_dot, open_dot = core_dot[j] * scale[0, j], gate_dot[j] * scale[1, j] * closed
+            bent = silu * (_ONE - _TWO * opening) * open_dot + slope * closed * z_dot
+            by_gate[j] = opening * g[j] * (w[j] * bent + v[j] * silu * closed)
         for half in range(2):
             normal, dot, by, by_dot = kept.normal[half, row], dots[half], found.by_outputs[half, row], back[half, row - start]
             if learns:

@@ -4,17 +4,24 @@ A training step spends memory on three arrays per message, where `rung.model.blo
 of the hidden layer, and in the second derivative the gradients by its inputs and outputs. So no matrix product is
 computed twice. The outputs stand in the autograd graph as a result of their own: the gradient by them which the second
 derivative finds waits there for the first derivative, and both go back through the hidden layer as one.
+
+The loops run on one thread, whatever torch has: more cores are put to use as more ranks.
 """
 
 from typing import Any
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 # pyright: ignore[reportMissingImports] -- holds the BLAS that numba calls
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from rung.model import rows
 from rung.model.gate import Parameters
 from rung.model.routes import Inputs, Routes
+
+# Products of a hundred rows are too small to share among threads: waiting would take longer than computing.
+_BLAS = ThreadpoolController()
 
 
 def fits(terms: tuple[Tensor, ...]) -> bool:
@@ -79,7 +86,8 @@ class _Messages(torch.autograd.Function):
         normal = torch.empty(2, routes.num_messages, arrays.width)
         inverse = torch.empty(2, routes.num_messages)
         result = torch.zeros(routes.num_targets, arrays.width)
-        rows.values(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), result.numpy())
+        with _one_thread():
+            rows.values(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), result.numpy())
         ctx.routing, ctx.shape = routing, result.shape
         ctx.save_for_backward(normal, inverse, weight, *tensors)
         ctx.set_materialize_grads(False)
@@ -99,7 +107,8 @@ class _Messages(torch.autograd.Function):
         nothing = _none(arrays.width)
         found = arrays.zeros(with_parameters=with_parameters, by_sums=nothing[0], by_outputs=nothing, pulled=nothing)
         passed = rows.Passed(_array(gradient), nothing if by_outputs is None else _array(by_outputs), nothing)
-        rows.gradients(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), passed, found)
+        with _one_thread():
+            rows.gradients(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), passed, found)
         return None, None, *arrays.results(found, with_parameters=with_parameters)
 
 
@@ -119,7 +128,8 @@ class _MessagesGradient(torch.autograd.Function):
         pulled = torch.empty(2, normal.shape[1], arrays.perceptron.matrix.shape[1])
         found = arrays.zeros(with_parameters=False, by_sums=nothing[0], by_outputs=nothing, pulled=pulled.numpy())
         passed = rows.Passed(_array(gradient), nothing, nothing)
-        rows.gradients(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), passed, found)
+        with _one_thread():
+            rows.gradients(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), passed, found)
         ctx.routing = routing
         ctx.save_for_backward(inverse, pulled, gradient, normal, weight, *tensors)
         ctx.set_materialize_grads(False)
@@ -146,7 +156,8 @@ class _MessagesGradient(torch.autograd.Function):
         )
         passed = rows.Passed(_array(gradient), _none(arrays.width), pulled.numpy())
         kept = rows.Kept(normal.numpy(), inverse.numpy())
-        rows.second_gradients(*arrays.arguments, kept, passed, along, found)
+        with _one_thread():
+            rows.second_gradients(*arrays.arguments, kept, passed, along, found)
         results = arrays.results(found, with_parameters=with_parameters)
         return None, None, by_sums, by_outputs, *results
 
@@ -164,6 +175,10 @@ def _perceptron(parameters: Parameters) -> rows.Perceptron:
 
 def _along(direction: Tensor | None, like: Any) -> Any:
     return np.zeros_like(like) if direction is None else _array(direction)
+
+
+def _one_thread() -> Any:
+    return _BLAS.limit(limits=1, user_api="blas")
 
 
 def _none(width: int) -> Any:

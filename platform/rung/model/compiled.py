@@ -8,6 +8,7 @@ derivative finds waits there for the first derivative, and both go back through 
 The loops run on one thread, whatever torch has: more cores are put to use as more ranks.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from rung.model import rows
+from rung.model.arrays import Along, Found, Kept, Passed, Perceptron, Routing, Terms
 from rung.model.gate import Parameters
 from rung.model.routes import Inputs, Routes
 
@@ -38,38 +40,37 @@ def pass_messages(routes: Routes, terms: tuple[Tensor, ...], weight: Tensor | No
     return result[0]
 
 
-def _routing(routes: Routes) -> rows.Routing:
+def _routing(routes: Routes) -> Routing:
     every = torch.arange(routes.num_messages)
     indices = (*routes.terms, routes.weight, routes.target)
-    return rows.Routing(*((every if index is None else index.contiguous()).numpy() for index in indices))
+    return Routing(*((every if index is None else index.contiguous()).numpy() for index in indices))
 
 
 class _Arrays:
     """Inputs as the loops take them. Without a weight, every message has the weight one."""
 
-    def __init__(self, routing: rows.Routing, weight: Tensor | None, tensors: tuple[Any, ...]) -> None:
+    def __init__(self, routing: Routing, weight: Tensor | None, tensors: Sequence[Any]) -> None:
         inputs = Inputs.of(weight, tensors)
         self.inputs = inputs
         self.width = width = inputs.parameters.scale.shape[1]
         self.routing = routing if weight is not None else routing._replace(weight=np.zeros_like(routing.weight))
-        self.terms = rows.Terms(*map(_array, inputs.terms))
+        self.terms = Terms(*map(_array, inputs.terms))
         self.weight = np.ones((1, width), np.float32) if weight is None else _array(weight)
         self.perceptron = _perceptron(inputs.parameters)
 
     @property
-    def arguments(self) -> tuple[Any, ...]:
+    def arguments(self) -> tuple[Any, Any, Any, Any]:
         return self.routing, self.terms, self.weight, self.perceptron
 
-    def zeros(self, *, with_parameters: bool, by_sums: Any, by_outputs: Any, pulled: Any) -> rows.Found:
+    def zeros(self, *, with_parameters: bool, by_sums: Any, by_outputs: Any, pulled: Any) -> Found:
         """Room for gradients by the inputs, and what else is found."""
-        perceptron = rows.Perceptron(
-            *(np.zeros_like(part) if with_parameters else np.empty((0, *part.shape[1:]), np.float32) for part in self.perceptron)
-        )
-        return rows.Found(
-            rows.Terms(*map(np.zeros_like, self.terms)), np.zeros_like(self.weight), perceptron, by_sums, by_outputs, pulled
+        shape = None if with_parameters else 0
+        perceptron = Perceptron(*(np.zeros_like(part[:shape]) for part in self.perceptron))
+        return Found(
+            Terms(*map(np.zeros_like, self.terms)), np.zeros_like(self.weight), perceptron, by_sums, by_outputs, pulled
         )
 
-    def results(self, found: rows.Found, *, with_parameters: bool) -> tuple[Tensor | None, ...]:
+    def results(self, found: Found, *, with_parameters: bool) -> tuple[Tensor | None, ...]:
         """Gradients in the order of autograd's arguments: weight, parameters, terms."""
         pairs = zip(self.inputs.parameters.parts, found.perceptron, strict=True)
         parts = [None if part is None or not with_parameters else torch.from_numpy(by) for part, by in pairs]
@@ -80,14 +81,14 @@ class _Arrays:
 class _Messages(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, routing: rows.Routing, routes: Routes, weight: Tensor | None, *tensors: Tensor | None
+        ctx: Any, routing: Routing, routes: Routes, weight: Tensor | None, *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         arrays = _Arrays(routing, weight, tensors)
         normal = torch.empty(2, routes.num_messages, arrays.width)
         inverse = torch.empty(2, routes.num_messages)
         result = torch.zeros(routes.num_targets, arrays.width)
         with _one_thread():
-            rows.values(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), result.numpy())
+            rows.values(*arrays.arguments, Kept(normal.numpy(), inverse.numpy()), result.numpy())
         ctx.routing, ctx.shape = routing, result.shape
         ctx.save_for_backward(normal, inverse, weight, *tensors)
         ctx.set_materialize_grads(False)
@@ -106,9 +107,9 @@ class _Messages(torch.autograd.Function):
         arrays = _Arrays(ctx.routing, weight, tensors)
         nothing = _none(arrays.width)
         found = arrays.zeros(with_parameters=with_parameters, by_sums=nothing[0], by_outputs=nothing, pulled=nothing)
-        passed = rows.Passed(_array(gradient), nothing if by_outputs is None else _array(by_outputs), nothing)
+        passed = Passed(_array(gradient), nothing if by_outputs is None else _array(by_outputs), nothing)
         with _one_thread():
-            rows.gradients(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), passed, found)
+            rows.gradients(*arrays.arguments, Kept(normal.numpy(), inverse.numpy()), passed, found)
         return None, None, *arrays.results(found, with_parameters=with_parameters)
 
 
@@ -116,7 +117,7 @@ class _MessagesGradient(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        routing: rows.Routing,
+        routing: Routing,
         inverse: Tensor,
         gradient: Tensor,
         normal: Tensor,
@@ -127,9 +128,9 @@ class _MessagesGradient(torch.autograd.Function):
         nothing = _none(arrays.width)
         pulled = torch.empty(2, normal.shape[1], arrays.perceptron.matrix.shape[1])
         found = arrays.zeros(with_parameters=False, by_sums=nothing[0], by_outputs=nothing, pulled=pulled.numpy())
-        passed = rows.Passed(_array(gradient), nothing, nothing)
+        passed = Passed(_array(gradient), nothing, nothing)
         with _one_thread():
-            rows.gradients(*arrays.arguments, rows.Kept(normal.numpy(), inverse.numpy()), passed, found)
+            rows.gradients(*arrays.arguments, Kept(normal.numpy(), inverse.numpy()), passed, found)
         ctx.routing = routing
         ctx.save_for_backward(inverse, pulled, gradient, normal, weight, *tensors)
         ctx.set_materialize_grads(False)
@@ -150,22 +151,22 @@ class _MessagesGradient(torch.autograd.Function):
             by_outputs=by_outputs.numpy(),
             pulled=_none(arrays.width),
         )
-        along = rows.Along(
-            rows.Terms(*(_along(u, term) for u, term in zip(along_terms, arrays.terms, strict=True))),
+        along = Along(
+            Terms(*(_along(u, term) for u, term in zip(along_terms, arrays.terms, strict=True))),
             _along(along_weight, arrays.weight),
         )
-        passed = rows.Passed(_array(gradient), _none(arrays.width), pulled.numpy())
-        kept = rows.Kept(normal.numpy(), inverse.numpy())
+        passed = Passed(_array(gradient), _none(arrays.width), pulled.numpy())
+        kept = Kept(normal.numpy(), inverse.numpy())
         with _one_thread():
             rows.second_gradients(*arrays.arguments, kept, passed, along, found)
         results = arrays.results(found, with_parameters=with_parameters)
         return None, None, by_sums, by_outputs, *results
 
 
-def _perceptron(parameters: Parameters) -> rows.Perceptron:
-    scale, shift, matrix, bias = parameters.parts
+def _perceptron(parameters: Parameters) -> Perceptron:
+    scale, shift, matrix, bias = parameters.scale, parameters.shift, parameters.weight, parameters.bias
     width = scale.shape[1]
-    return rows.Perceptron(
+    return Perceptron(
         _array(scale),
         _array(shift),
         np.empty((2, 0, width), np.float32) if matrix is None else _array(matrix),

@@ -4,15 +4,13 @@ The formulas and their names are those of `rung.model.gate`, which works in torc
 loops are tested against. Here a block of messages passes through all of them while it lies in the processor's cache;
 only the products with the hidden layer's matrix are left to BLAS.
 
-Rows of core and gate are the two planes of (2, rows, width) arrays. All floats are float32: every constant is one too,
-or numba would compute in double precision.
+The arguments are the tuples of `rung.model.arrays`; core and gate are the two planes of (2, rows, width) arrays.
+All floats are float32: every constant is one too, or numba would compute in double precision. All loops stand in this
+one file, since numba's cache compiles them again only when their own file changes.
 """
-
-from typing import NamedTuple
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 _BLOCK = 128
 """Messages handled at once: few enough that all their arrays stay in the second-level cache."""
@@ -20,102 +18,20 @@ _BLOCK = 128
 _EPSILON = np.float32(1e-5)
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
-
 # Sums may be reordered and products fused, which vectorising needs; infinities and NaN keep their meaning, so that a
 # diverging run is noticed.
-_compiled = numba.njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"}
-)
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
 _scalar = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
 
 
-class Routing(NamedTuple):
-    """Rows that each message reads and is added to: (num_messages,) each."""
-
-    first: Indices
-    second: Indices
-    third: Indices
-    weight: Indices
-    target: Indices
-
-
-class Terms(NamedTuple):
-    """What is summed before the perceptron, or gradients by it: (rows, 2 * hidden_dim) each."""
-
-    first: Floats
-    second: Floats
-    third: Floats
-
-
-class Perceptron(NamedTuple):
-    """Parameters of a perceptron, or gradients by them; without hidden layer, matrix and bias have no rows.
-
-    Attributes:
-        scale: (2, feature_dim)
-        shift: (2, feature_dim)
-        matrix: (2, hidden_dim, feature_dim)
-        bias: (2, feature_dim)
-    """
-
-    scale: Floats
-    shift: Floats
-    matrix: Floats
-    bias: Floats
-
-
-class Kept(NamedTuple):
-    """What is kept of each message between derivatives.
-
-    Attributes:
-        normal: (2, num_messages, feature_dim) result of the layer normalisations.
-        inverse: (2, num_messages) inverse of the spread before it.
-    """
-
-    normal: Floats
-    inverse: Floats
-
-
-class Passed(NamedTuple):
-    """Gradients that a derivative starts from.
-
-    Attributes:
-        by_sums: (num_targets, feature_dim)
-        by_outputs: (2, num_messages, feature_dim) by the hidden layer's outputs, from the second derivative; or no rows.
-        pulled: (2, num_messages, hidden_dim) by the hidden layer's inputs, from the first derivative; or no rows.
-    """
-
-    by_sums: Floats
-    by_outputs: Floats
-    pulled: Floats
-
-
-class Along(NamedTuple):
-    """Directions: gradients by what the first derivative found."""
-
-    terms: Terms
-    weight: Floats
-
-
-class Found(NamedTuple):
-    """Gradients by everything; shapes as in `Passed`. The parameters' have no rows where they are not wanted."""
-
-    terms: Terms
-    weight: Floats
-    perceptron: Perceptron
-    by_sums: Floats
-    by_outputs: Floats
-    pulled: Floats
-
-
 @_scalar
-def _sigmoid(x):  # noqa: ANN001, ANN202
+def _sigmoid(x):
     # exp(-x) = 2^k exp(f) with |f| <= log(2) / 2; the polynomial (Cephes expf) is exact to float32. math.exp would
     # keep the loop from being vectorised.
     x = -x
-    x = np.float32(-87.0) if x < np.float32(-87.0) else x
-    x = np.float32(87.0) if x > np.float32(87.0) else x
+    # Not min and max, which numba may let lose a NaN.
+    x = np.float32(-87.0) if x < np.float32(-87.0) else x  # noqa: FURB136
+    x = np.float32(87.0) if x > np.float32(87.0) else x  # noqa: FURB136
     k = np.rint(x * np.float32(1.4426950408889634))
     f = x - k * np.float32(0.693359375)
     f = f + k * np.float32(2.12194440e-4)
@@ -160,10 +76,7 @@ def values(routing, terms, weight, perceptron, kept, result):
 def gradients(routing, terms, weight, perceptron, kept, passed, found):
     """First derivative.
 
-    Args:
-        routing, terms, weight, perceptron, kept: as for `values`.
-        passed: the gradients to start from.
-        found: is added to; `pulled` is filled, unless it has no rows.
+    Starts from `passed`, with all else as for `values`; `found` is added to, its `pulled` filled if it has rows.
     """
     hidden_dim, width = perceptron.matrix.shape[1:]
     learns = found.perceptron.scale.shape[0] > 0
@@ -199,11 +112,8 @@ def gradients(routing, terms, weight, perceptron, kept, passed, found):
 def second_gradients(routing, terms, weight, perceptron, kept, passed, along, found):
     """Second derivative: of <first derivative, directions> by all that it is made of.
 
-    Args:
-        routing, terms, weight, perceptron, kept: as for `values`.
-        passed: `by_sums` that the first derivative started from, and the `pulled` that it found.
-        along: directions of the terms and of the weight.
-        found: is added to; `by_outputs` is filled.
+    `passed` holds what the first derivative started from and the `pulled` that it found; `along` holds the directions.
+    `found` is added to, its `by_outputs` filled.
     """
     hidden_dim, width = perceptron.matrix.shape[1:]
     learns = found.perceptron.scale.shape[0] > 0
@@ -225,7 +135,8 @@ def second_gradients(routing, terms, weight, perceptron, kept, passed, along, fo
                 _silu_second(inputs[half, :rows], x_dot, passed.pulled[half, start:stop])
                 np.dot(x_dot, perceptron.matrix[half], outputs_dot[half, :rows])
             _scatter(routing, start, inputs[:, :rows], found.terms)
-        _gate_second(routing, weight, perceptron, kept, passed.by_sums, along.weight, start, stop, outputs_dot, back, found)
+        gradient = passed.by_sums, along.weight
+        _gate_second(routing, weight, perceptron, kept, gradient, start, stop, outputs_dot, back, found)
         if learns and hidden_dim > 0:
             for half in range(2):
                 np.dot(inputs_dot[half, :rows].T, back[half, :rows], product)
@@ -400,11 +311,12 @@ def _gate_gradient(routing, weight, perceptron, kept, gradient, start, stop, bac
 
 
 @_compiled
-def _gate_second(routing, weight, perceptron, kept, gradient, along, start, stop, outputs_dot, back, found):
+def _gate_second(routing, weight, perceptron, kept, gradient, start, stop, outputs_dot, back, found):  # noqa: C901
     """Second derivatives of some messages by all but their terms; their first by the outputs, into `back`."""
     scale, shift = perceptron.scale, perceptron.shift
     dots, spare = np.empty((2, scale.shape[1]), np.float32), np.empty((3, scale.shape[1]), np.float32)
     sigmoids, silus, openings = spare[0], spare[1], spare[2]
+    by_sums, along = gradient
     learns = found.perceptron.scale.shape[0] > 0
     for row in range(start, stop):
         core, gate = kept.normal[0, row], kept.normal[1, row]
@@ -415,7 +327,7 @@ def _gate_second(routing, weight, perceptron, kept, gradient, along, start, stop
         by_core, by_gate = found.by_outputs[0, row], found.by_outputs[1, row]
         by_core_dot, by_gate_dot = back[0, row - start], back[1, row - start]
         target, of_weight = routing.target[row], routing.weight[row]
-        g, w, v = gradient[target], weight[of_weight], along[of_weight]
+        g, w, v = by_sums[target], weight[of_weight], along[of_weight]
         by_g, by_w = found.by_sums[target], found.weight[of_weight]
         # Several short loops: with more arrays in one, the compiler gives up proving that they do not overlap.
         for j in range(len(core)):
@@ -451,19 +363,14 @@ def _gate_second(routing, weight, perceptron, kept, gradient, along, start, stop
             bent = silu * (_ONE - _TWO * opening) * open_dot + slope * closed * z_dot
             by_gate[j] = opening * g[j] * (w[j] * bent + v[j] * silu * closed)
         for half in range(2):
-            normal, dot, by, by_dot = kept.normal[half, row], dots[half], found.by_outputs[half, row], back[half, row - start]
+            normal, dot = kept.normal[half, row], dots[half]
+            by, by_dot = found.by_outputs[half, row], back[half, row - start]
             if learns:
                 _add_norm(found.perceptron.shift[half], found.perceptron.scale[half], by, normal)
-                _add_products(found.perceptron.scale[half], by_dot, dot)
+                _add_norm(spare[0], found.perceptron.scale[half], by_dot, dot)  # the shift has no part in it
             _multiply(by, scale[half])
             _multiply(by_dot, scale[half])
             _norm_second(by, by_dot, outputs_dot[half, row - start], dot, normal, kept.inverse[half, row])
-
-
-@_compiled
-def _add_products(total, one, two):
-    for j in range(len(total)):
-        total[j] += one[j] * two[j]
 
 
 @_compiled

@@ -1,6 +1,5 @@
 """Compiled loops against torch's own operations in double precision: values, both derivatives, bit for bit again."""
 
-
 import pytest
 import torch
 

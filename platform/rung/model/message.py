@@ -39,11 +39,28 @@ def pass_messages(routes: Routes, terms: tuple[Tensor, ...], weight: Tensor | No
         (num_targets, feature_dim)
     """
     if terms[0].device.type == "cpu":
+        compiled = _compiled()
+        if compiled is not None and compiled.fits(terms):
+            return compiled.pass_messages(routes, terms, weight, parameters)
         return with_derivatives(blocks, routes, terms, weight, parameters)
     fused = _fused()
     if fused is not None and fused.fits(terms, parameters):
         return with_derivatives(fused, routes, terms, weight, parameters)
     return by_autograd(routes, terms, weight, parameters)
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    """Import the compiled loops, which need numba, on their first use."""
+    try:
+        return import_module("rung.model.compiled")
+    except Exception as error:  # noqa: BLE001 -- whatever a broken compiler raises, torch's own operations do
+        warnings.warn(
+            f"no compiled loops: {error}; on a CPU, messages take torch's own operations, at a third of the speed."
+            " numba comes with Rung's dependencies: pip install numba",
+            stacklevel=2,
+        )
+        return None
 
 
 @cache

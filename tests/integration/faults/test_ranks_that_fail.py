@@ -36,7 +36,7 @@ def make(small_dataset, tmp_path_factory):
             "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
             "reference": {"mode": "scratch"},
             "optimizer": {"learning_rate": 3e-3, "ema_decay": 0.9, "clip_norm": 1.0},
-            "training": {"epochs": 12, "log_every": 2, "checkpoint_every": 3, "deterministic": True},
+            "training": {"epochs": 7, "log_every": 2, "checkpoint_every": 3, "deterministic": True},
             "launcher": {"kind": "torchrun"},
             "tracking": {"kind": "off"},
         }

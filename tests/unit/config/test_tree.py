@@ -45,11 +45,9 @@ def test_number_of_workers_is_one_or_a_range(written, fewest, most):
 @pytest.mark.parametrize("written", ["0", "[0, 2]", "[4, 2]", "two", "[1, 2, 3]", "1.5"])
 def test_other_numbers_of_workers_are_refused_in_one_line(written):
     overrides = {"data.path": "x"} | parse_overrides(TrainConfig, {"launcher.num_workers": written})
-    with pytest.raises(
-        ConfigError, match=r"^launcher(\.num_workers = .* must be a whole number or a list)?.*$"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"^launcher.*num_workers") as caught:
         load_config(TrainConfig, None, overrides, overrides_from="command line")
-    assert "num_workers" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_ranks_must_wait_longer_than_storage():

@@ -18,11 +18,13 @@ class NotesSteps(LocalContext):
     def __init__(self, note: Callable[[int], None] = lambda _: None) -> None:
         super().__init__("cpu")
         self.times: list[float] = []
+        self.cpu_times: list[float] = []
         self._note = note
 
     def should_stop(self, step: int) -> bool:
-        """Note the time."""
+        """Note the time, and the CPU seconds of all threads of the process."""
         self.times.append(time.perf_counter())
+        self.cpu_times.append(time.process_time())
         self._note(step)
         return super().should_stop(step)
 

@@ -4,13 +4,14 @@ python -m tests.benchmarks.checkpointing --json FILE
 
 Runs with and without checkpoints take turns and do the same steps, so each step is compared with itself: the fastest
 of its repeats with checkpoints against the fastest without. CPU seconds count the writing thread as if the step had to
-wait for it, and are less disturbed by other work on the machine. The resume is timed from the call of `train` to the first
-gradient after it, less what a step takes.
+wait for it, and are less disturbed by other work on the machine. The resume is timed from the call of `train` to the
+first gradient after it, less what a step takes.
 """
 
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +21,13 @@ from tests.benchmarks.figures import Figures, run
 from tests.benchmarks.runs import NotesSteps, config_of, surrogate
 
 _STRUCTURES: Final = 60
-_REPEATS: Final = 4
+_REPEATS: Final = 3
 _SECTIONS: Final[dict[str, Any]] = {
     "batch": {"structures": 4},
     "model": {"init": "0.3.0"},
     "reference": {"mode": "frozen"},
 }
-_EVERY: Final = 5  # steps; far more often than anybody would
+_EVERY: Final = 10  # steps, of half a second; far more often than anybody would
 
 
 class StopsAfter(NotesSteps):
@@ -43,15 +44,19 @@ class StopsAfter(NotesSteps):
 
 
 def step_seconds(data: Path, storage: Path, name: str, every: int) -> tuple[list[float], list[float]]:
-    """Wall time and CPU time of each step of one epoch."""
-    training = {"epochs": 1, "checkpoint_every": every, "log_every": 1000}
+    """Wall time and CPU time of each step of two epochs."""
+    training = {"epochs": 2, "checkpoint_every": every, "log_every": 1000}
     context = NotesSteps()
     train(config_of(data, storage, name, training=training, **_SECTIONS), context)
     return _differences(context.times), _differences(context.cpu_times)
 
 
 def _differences(times: list[float]) -> list[float]:
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in pairwise(times)]
+
+
+def _fastest(repeats: list[list[float]]) -> list[float]:
+    return [min(times) for times in zip(*repeats, strict=True)]
 
 
 def resume_seconds(data: Path, storage: Path, step: float) -> float:
@@ -71,13 +76,7 @@ def measure() -> Figures:
         for repeat in range(_REPEATS):
             for every in sorted(rows, reverse=bool(repeat % 2)):
                 rows[every].append(step_seconds(data, storage, f"{every}-{repeat}", every))
-        wall, cpu = (
-            {
-                every: [min(times) for times in zip(*(row[i] for row in repeats), strict=True)]
-                for every, repeats in items
-            }
-            for i, items in enumerate((rows.items(), rows.items()))
-        )
+        wall, cpu = ({every: _fastest([row[i] for row in repeats]) for every, repeats in rows.items()} for i in (0, 1))
         seconds = statistics.mean(wall[0])
         folder = RunFolder.of(config_of(data, storage, f"{_EVERY}-0")).checkpoints()
         size = sum(file.stat().st_size for file in folder.path(folder.steps()[-1]).iterdir())

@@ -18,7 +18,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
-from rung.config.command import is_bad_input, is_for_the_user
+from rung.config.command import configure_logging, is_bad_input, is_for_the_user
 from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.orchestration.cluster import connected
@@ -120,7 +120,7 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
     Returns:
         The run's summary as plain values.
     """
-    logging.getLogger().setLevel(logging.WARNING)  # Ray lets every rank tell the terminal about each report
+    configure_logging(rank=1)  # warnings alone: Ray lets every rank tell the terminal about each report
     config = TrainConfig.model_validate(values)
     context = RayContext(RunFolder.of(config).stop_request)
     with _marking_fatal_errors(context.rank):

@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -171,6 +172,7 @@ def _covers(name: str, key: str) -> bool:
     return key == name or key.startswith(f"{name}.")
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
     packages = ("torch", "chgnet", "numpy", "pymatgen", "lmdb")

@@ -64,7 +64,7 @@ def capture(step: TrainStep, progress: Progress, error_sums: torch.Tensor, origi
         "progress": asdict(progress),
         "config": redacted_values(origin.config.model_dump(mode="json")),
         "manifest_hash": origin.manifest_hash,
-        "versions": package_versions(),
+        "versions": dict(package_versions()),
     }
     return _on_host(state)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from rung.config.describe import Group, Setting, accepts, groups
 from rung.config.load import AnySection, ConfigError, load_config, parse_scalar, to_yaml
+from rung.config.secrets import RedactingFormatter, redacted
 from rung.config.section import Section
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
@@ -69,7 +70,9 @@ def run_job(tree: type[AnySection], main: Callable[[AnySection], Path], argv: Se
 
 def configure_logging(rank: int = 0) -> None:
     """Send log lines to stderr: progress of Rung from rank 0, warnings from everyone."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], force=True)
     for package in ("rung", "data_prep"):
         logging.getLogger(package).setLevel(logging.INFO if rank == 0 else logging.WARNING)
 
@@ -132,15 +135,15 @@ def _run(tree: type[AnySection], main: Callable[[AnySection], Path], argv: Seque
     overrides = parse_overrides(tree, arguments.overrides)
     config = load_config(tree, arguments.config, overrides, overrides_from="command line")
     if "dry-run" in arguments.switches:
-        print(to_yaml(config), end="")
+        print(redacted(to_yaml(config)), end="")
         return None
     return main(config)
 
 
 def _report(message: str, code: int, argv: Sequence[str]) -> int:
     if "--traceback" in argv or os.environ.get("RUNG_TRACEBACK", "") not in ("", "0"):
-        traceback.print_exc()
-    print(message, file=sys.stderr)
+        print(redacted(traceback.format_exc()), file=sys.stderr)
+    print(redacted(message), file=sys.stderr)
     return code
 
 

@@ -4,7 +4,8 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -94,7 +95,7 @@ def explain(error: ValidationError, tree: type[Section], origins: Mapping[str, s
         origins: where each dotted key was set; the empty key stands for the whole.
     """
     declared = _Declared({group.key: group for group in groups(tree)})
-    lines = [_problem(details, declared, origins) for details in error.errors()]
+    lines = list(dict.fromkeys(_problem(details, declared, origins) for details in error.errors()))
     if len(lines) == 1:
         return lines[0]
     return f"{len(lines)} problems in the configuration:" + "".join(f"\n  {line}" for line in lines)
@@ -112,6 +113,12 @@ class _Declared:
     def __init__(self, sections: Mapping[str, Group]) -> None:
         self.sections = sections
         self.settings = {setting.key: setting for group in sections.values() for setting in group.settings}
+
+    def key_of(self, location: str) -> str:
+        """The setting with several types that a problem with one of them is about, else the place itself."""
+        owner = next((key for key in self.settings if location.startswith(f"{key}.")), location)
+        union = owner in self.settings and get_origin(self.settings[owner].annotation) is UnionType
+        return owner if union else location
 
     def wanted(self, key: str) -> str:
         """What a key must hold."""
@@ -134,7 +141,7 @@ class _Declared:
 
 
 def _problem(details: ErrorDetails, declared: _Declared, origins: Mapping[str, str]) -> str:
-    key = ".".join(str(part) for part in details["loc"])
+    key = declared.key_of(".".join(str(part) for part in details["loc"]))
     place = f"({_origin(key, origins)})"
     match details["type"]:
         case "value_error":

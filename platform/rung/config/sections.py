@@ -1,6 +1,5 @@
 """The sections of the jobs that train and evaluate: data, batch, model, training, cluster, tracking."""
 
-import math
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -17,6 +16,11 @@ class RunConfig(Section):
         "runs", "folder that holds all runs; on a cluster, one that every node can reach", min_length=1
     )
     seed: int = setting(0, "seed of initial weights and of the order of the data", ge=0, lt=2**31)
+    allow_changes: tuple[str, ...] = setting(
+        (),
+        "keys, sections or data.manifest that may differ from what the run was started with; all other differences"
+        " that would change the model are refused",
+    )
 
 
 class DataConfig(Section):
@@ -136,6 +140,9 @@ class TrainingConfig(Section):
     checkpoint_every: int = setting(
         0, "steps between two checkpoints; 0 writes them at the end of epochs only", unit="steps", ge=0
     )
+    checkpoint_minutes: float | None = setting(
+        None, "time between two checkpoints, besides checkpoint_every", unit="min", gt=0
+    )
     keep: int = setting(2, "newest checkpoints kept besides the best", unit="checkpoints", ge=1)
     deterministic: bool = setting(False, "use deterministic algorithms only (slower on GPUs)")
     profile: tuple[int, int] | None = setting(
@@ -149,6 +156,44 @@ class TrainingConfig(Section):
         return self
 
 
+class FaultsConfig(Section):
+    """What a run puts up with, and for how long."""
+
+    non_finite: Literal["stop", "skip", "rewind"] = setting(
+        "stop",
+        "loss or gradient that is not finite: stop before the update; skip the update; rewind to the last checkpoint"
+        " and go on at a lower rate",
+    )
+    max_skips: int = setting(10, "skip: updates that may be left out in the whole run", unit="steps", ge=1)
+    max_rewinds: int = setting(3, "rewind: how often in the whole run", ge=1)
+    rewind_rate: float = setting(0.5, "rewind: learning rate afterwards, as a share of before", gt=0, lt=1)
+    damaged_shards: Literal["refuse", "skip"] = setting(
+        "refuse", "shard that cannot be read: end the run, or train without its records and say so"
+    )
+    storage_patience: float = setting(600.0, "time that storage may refuse writes before the run ends", unit="s", ge=0)
+    collective_timeout: float = setting(
+        1800.0,
+        "longest wait of a rank for the others; after it the run restarts, and the message names the rank",
+        unit="s",
+        gt=0,
+    )
+    loss_spike: float | None = setting(
+        10.0, "report the records of a step whose loss is so many times the median of the last 50", gt=1
+    )
+    straggler: float | None = setting(
+        1.5, "report a rank that takes so many times as long for its share of a step as the others", gt=1
+    )
+
+    @model_validator(mode="after")
+    def _ranks_wait_longer_than_storage(self) -> Self:
+        if self.storage_patience >= self.collective_timeout:
+            raise ValueError(
+                f"storage_patience is {self.storage_patience:g} s and collective_timeout {self.collective_timeout:g} s,"
+                " but ranks wait while rank 0 waits for storage: make storage_patience the shorter one"
+            )
+        return self
+
+
 class LauncherConfig(Section):
     """Who starts the training loop, and with what."""
 
@@ -156,7 +201,11 @@ class LauncherConfig(Section):
         "ray", "local: this process; torchrun: started by torchrun; ray: Ray Train"
     )
     address: str | None = setting(None, "ray: cluster address; RAY_ADDRESS or a new local cluster if absent")
-    num_workers: int = setting(1, "ray: ranks, each with its own model replica", unit="ranks", ge=1)
+    num_workers: int | tuple[int, int] = setting(
+        1,
+        "ray: ranks, each with its own model replica; [min, max] lets the run shrink and grow with the cluster",
+        unit="ranks",
+    )
     cpus_per_worker: float = setting(1.0, "ray: CPUs of one rank", unit="CPUs", gt=0)
     gpus_per_worker: float | None = setting(
         None, "ray: GPUs of one rank; 1 where the cluster has GPUs if absent", unit="GPUs", ge=0
@@ -164,9 +213,23 @@ class LauncherConfig(Section):
     max_failures: int = setting(3, "ray: restarts from the last checkpoint after a lost worker", ge=0)
     start_timeout: float = setting(600.0, "ray: longest wait for the workers' resources", unit="s", gt=0)
 
-    def total_cpus(self) -> int:
-        """CPUs that all ranks ask for, rounded up."""
-        return math.ceil(self.num_workers * self.cpus_per_worker)
+    @model_validator(mode="after")
+    def _some_workers(self) -> Self:
+        if not 1 <= self.min_workers <= self.max_workers:
+            raise ValueError(
+                f"num_workers is {self.num_workers}; give a whole number of at least 1, or [min, max] in order"
+            )
+        return self
+
+    @property
+    def min_workers(self) -> int:
+        """The fewest ranks to train with."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """The most ranks to train with."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
 
 class TrackingConfig(Section):

@@ -9,6 +9,7 @@ from rung.config.section import Section, setting
 from rung.config.sections import (
     BatchConfig,
     DataConfig,
+    FaultsConfig,
     LauncherConfig,
     LossConfig,
     ModelConfig,
@@ -47,6 +48,7 @@ class TrainConfig(Section):
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "optimizer")
     schedule: ScheduleConfig = setting(ScheduleConfig(), "learning rate")
     training: TrainingConfig = setting(TrainingConfig(), "length and checkpoints")
+    faults: FaultsConfig = setting(FaultsConfig(), "what the run puts up with")
     launcher: LauncherConfig = setting(LauncherConfig(), "cluster")
     tracking: TrackingConfig = setting(TrackingConfig(), "tracking")
 

@@ -37,6 +37,17 @@ class ShardError(ValueError):
     """A data set, a shard or a record that cannot be read."""
 
 
+class DamagedShardError(ShardError):
+    """A shard that was whole when it was prepared and cannot be read now; its name is the second argument."""
+
+    def __init__(self, message: str, shard: str) -> None:
+        super().__init__(message, shard)  # both, so that it comes through a pipe whole
+        self.shard = shard
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def encode(record: GraphRecord) -> bytes:
     """Turn a record into the bytes that `decode` reads."""
     labels = int(record.labels)

@@ -113,6 +113,12 @@ class StepSampler:
         self._records = records
         self._work = _Work(index, batch, rank, world_size)
         self._work.report_oversized(records)
+        self._left_out = np.empty(0, dtype=np.int64)
+
+    def without(self, records: NDArray[np.int64]) -> Self:
+        """Leave out these records (n,) where their turn comes; all others keep their place in the order."""
+        self._left_out = records
+        return self
 
     def plans(self, epoch: int, first: int = 0) -> Iterator[StepPlan]:
         """Plans of the steps of an epoch, from step `first` on."""
@@ -120,6 +126,7 @@ class StepSampler:
         for step in range(first, self.steps_per_epoch):
             start, end = step_bounds(len(order), self.steps_per_epoch, step)
             ids = self._records[order[start:end]]
+            ids = ids[~np.isin(ids, self._left_out)]
             shares, slowest = self._work.shares(ids)
             yield StepPlan(
                 epoch=epoch,

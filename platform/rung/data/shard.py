@@ -14,7 +14,7 @@ from typing import Final, Self
 import lmdb
 
 from rung.config.preparation import GraphConfig
-from rung.data.codec import ShardError, decode, encode
+from rung.data.codec import DamagedShardError, ShardError, decode, encode
 from rung.data.graph import graph_record
 from rung.data.index import IndexRow, index_path, write_index
 from rung.data.record import GraphRecord, StructureRecord
@@ -224,24 +224,26 @@ class ShardReader:
         """Read several records, given by their positions in the shard, in one transaction.
 
         Raises:
-            ShardError: if one is missing or damaged; the message names it.
+            DamagedShardError: if one is missing or damaged; the message names it.
         """
         try:
             with _environment(self.path).begin() as transaction:
                 payloads = [transaction.get(record_key(position)) for position in positions]
         except (OSError, lmdb.Error) as error:
-            raise ShardError(f"{self.path} cannot be read ({error}): prepare the data set again") from error
+            raise self._damaged(f"{self.path} cannot be read ({error}): prepare the data set again") from error
         return [self._decode(payload, position) for payload, position in zip(payloads, positions, strict=True)]
 
     def _decode(self, payload: bytes | None, position: int) -> GraphRecord:
         if payload is None:
-            raise ShardError(f"{self.path} has no record number {position}: prepare the data set again")
+            raise self._damaged(f"{self.path} has no record number {position}: prepare the data set again")
         try:
             return decode(payload, self.first_id + position)
         except ShardError as error:
-            raise ShardError(
-                f"record {self.first_id + position} (number {position} of {self.path}): {error}"
-            ) from error
+            text = f"record {self.first_id + position} (number {position} of {self.path}): {error}"
+            raise self._damaged(text) from error
+
+    def _damaged(self, text: str) -> DamagedShardError:
+        return DamagedShardError(text, self.path.stem)
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,10 @@ def _environment(path: Path) -> lmdb.Environment:
         if opened is not None:
             opened.env.close()
         env = lmdb.open(name, subdir=False, readonly=True, lock=False, readahead=False, create=False)
+        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        if status.st_size < needed:  # reading on would end the process with SIGBUS
+            env.close()
+            raise OSError(errno.EIO, f"the file has {status.st_size} bytes, its pages need {needed}", name)
         _opened[name] = _Opened(env, file)
         return env
 

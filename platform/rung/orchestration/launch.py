@@ -9,7 +9,6 @@ from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.orchestration.paths import resolve_paths
 from rung.orchestration.watch import DescriptionSink, run_watched
 from rung.training.context import LocalContext, TorchrunContext
-from rung.training.distributed import wait_for_all
 from rung.training.run import SUMMARY_NAME, RunFolder, TrainSummary, check_same_run
 from rung.training.sinks import MetricSink, ProgressSink
 from rung.training.trainer import train
@@ -76,13 +75,13 @@ def _train_here(config: TrainConfig) -> TrainSummary:
 
 
 def _train_under_torchrun(config: TrainConfig, sinks: Sequence[MetricSink]) -> TrainSummary:
-    context = TorchrunContext()
-    try:
-        if context.rank == 0:
-            summary = run_watched(lambda: train(config, context, [DescriptionSink()]), config, sinks)
-        else:
-            summary = train(config, context)
-        wait_for_all()  # rank 0 may still be writing; its connections should not end under it
-        return summary
-    finally:
-        context.close()
+    context = TorchrunContext(config.faults.collective_timeout)
+    with keeping_handlers() as in_main_thread:
+        if in_main_thread:
+            context.handle_signals()
+        try:
+            if context.rank == 0:
+                return run_watched(lambda: train(config, context, [DescriptionSink()]), config, sinks)
+            return train(config, context)
+        finally:
+            context.close()

@@ -15,6 +15,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from rung.config.secrets import redacted_values
 from rung.training.run import RunFolder
 from rung.training.sinks import RunDescription
 
@@ -53,7 +54,7 @@ class TrackedRun:
         params = [Param(name, value) for name, value in parameters(description).items()]
         for first in range(0, len(params), _MAX_PARAMS):
             client.log_batch(run_id, params=params[first : first + _MAX_PARAMS])
-        client.log_dict(run_id, dict(description.manifest), "manifest.json")
+        client.log_dict(run_id, redacted_values(dict(description.manifest)), "manifest.json")
         folder.write(RUN_ID_NAME, run_id)
         return cls(client, run_id)
 
@@ -96,7 +97,8 @@ def parameters(description: RunDescription) -> dict[str, str]:
 
     Without `tracking`, whose address may hold a password.
     """
-    flat = dict(_flatten(description.config.model_dump(mode="json", exclude={"tracking"}), ""))
+    values = redacted_values(description.config.model_dump(mode="json", exclude={"tracking"}))
+    flat = dict(_flatten(values, ""))
     return {**flat, "num_parameters": str(description.num_parameters)}
 
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from rung.config.secrets import redacted
 from rung.config.tree import TrainConfig
 from rung.training.sinks import METRICS_NAME, RunDescription
 
@@ -35,8 +35,8 @@ def tracking_uri(config: TrainConfig) -> str:
     scheme = urlsplit(uri).scheme.partition("+")[0]  # postgresql+psycopg2
     if scheme not in _SCHEMES and uri != "databricks":
         raise ValueError(
-            f"tracking.uri (or MLFLOW_TRACKING_URI) {uri!r} is not of the kind {', '.join(_SCHEMES)}: MLflow no longer"
-            " writes to plain folders. Give a server (http://host:5000) or a database (sqlite:////absolute/path.db),"
+            f"tracking.uri (or MLFLOW_TRACKING_URI) {redacted(uri)!r} is not of the kind {', '.join(_SCHEMES)}: MLflow"
+            " no longer writes to plain folders. Give a server (http://host:5000) or a database (sqlite:////absolute/path.db),"
             " leave both unset for one in run.storage, or set tracking.kind to off"
         )
     return uri
@@ -73,7 +73,7 @@ class MlflowSink:
         """
         self._description = description
         self._uri = tracking_uri(description.config)
-        self._shown_uri = re.sub(r":[^:/@]*@", ":***@", self._uri)  # a database's address may hold a password
+        self._shown_uri = redacted(self._uri)  # a database's address may hold a password
         logger.info("MLflow: experiment %s at %s", description.config.tracking.experiment, self._shown_uri)
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -148,5 +148,5 @@ class MlflowSink:
                 "MLflow at %s does not take metrics (%s: %s). Training goes on, and they are sent later",
                 self._shown_uri,
                 type(error).__name__,
-                str(error).partition("\n")[0],
+                redacted(str(error)).partition("\n")[0],
             )

@@ -1,13 +1,16 @@
 """A run on a Ray cluster: the same training loop in every worker of a Ray Train group."""
 
 import logging
+import math
 import os
 import secrets
+import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
@@ -15,7 +18,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
-from rung.config.command import is_bad_input, is_for_the_user
+from rung.config.command import configure_logging, is_bad_input, is_for_the_user
 from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.orchestration.cluster import connected
@@ -24,7 +27,7 @@ from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.ray_context import RayContext
 from rung.orchestration.resources import Demand, shortage
 from rung.orchestration.watch import DescriptionSink, run_watched
-from rung.training.context import COLLECTIVE_TIMEOUT, TrainContext
+from rung.training.context import TrainContext
 from rung.training.run import RunFolder, TrainSummary
 from rung.training.sinks import MetricSink
 from rung.training.step import NonFiniteError
@@ -32,16 +35,18 @@ from rung.training.trainer import train
 
 logger = logging.getLogger(__name__)
 
+_RESIZE_SECONDS = 30.0
+"""Between two looks of Ray Train whether an elastic run can grow."""
+
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a report blocks until the next check: 2 s would slow short epochs
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints of workers would reach the terminal twice
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process for warnings that the loop does not use
 }
 """Ray Train reads these from the environment; what is set there already is kept."""
 
 
 Loop = Callable[[TrainConfig, TrainContext, Sequence[MetricSink]], TrainSummary]
-Worker = Callable[[Mapping[str, Any]], dict[str, Any]]
+Worker = Callable[[], dict[str, Any]]
 
 
 def run_on_ray(
@@ -64,9 +69,12 @@ def run_on_ray(
     """
     with connected(config.launcher.address) as cluster, _marked(RunFolder.of(config)) as mark:
         demand = cluster.demand(config.launcher)
+        values = config.model_dump(mode="json")
         logger.info("starting %s with %s", demand, demand.backend)
-        trainer = _trainer(config, demand, callbacks, partial(train_in_worker, loop, mark))
-        with _environment(config.launcher), keeping_handlers():
+        trainer = _trainer(config, demand, callbacks, partial(train_in_worker, loop, mark, values))
+        with _environment(config.launcher), keeping_handlers() as in_main_thread, _asking_to_stop(config) as ask:
+            if in_main_thread:
+                signal.signal(signal.SIGTERM, ask)
             try:
                 return run_watched(lambda: _fit(trainer), config, sinks)
             except TrainingFailedError as error:
@@ -81,11 +89,13 @@ def _trainer(
 ) -> TorchTrainer:
     launcher = config.launcher
     return TorchTrainer(
-        worker,
-        train_loop_config=config.model_dump(mode="json"),
-        torch_config=TorchConfig(backend=demand.backend, timeout_s=int(COLLECTIVE_TIMEOUT.total_seconds())),
+        worker,  # holds the config: as train_loop_config Ray would show it, with its addresses, on the dashboard
+        torch_config=TorchConfig(backend=demand.backend, timeout_s=math.ceil(config.faults.collective_timeout)),
         scaling_config=ScalingConfig(
-            num_workers=demand.num_workers, use_gpu=demand.gpus > 0, resources_per_worker=demand.per_worker()
+            num_workers=demand.workers,
+            use_gpu=demand.gpus > 0,
+            resources_per_worker=demand.per_worker(),
+            elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
         ),
         run_config=RunConfig(
             name=config.run.name,
@@ -110,10 +120,10 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
     Returns:
         The run's summary as plain values.
     """
-    logging.getLogger().setLevel(logging.WARNING)  # Ray lets every rank tell the terminal about each report
-    context = RayContext()
+    configure_logging(rank=1)  # warnings alone: Ray lets every rank tell the terminal about each report
+    config = TrainConfig.model_validate(values)
+    context = RayContext(RunFolder.of(config).stop_request)
     with _marking_fatal_errors(context.rank):
-        config = TrainConfig.model_validate(values)
         check_storage_is_shared(RunFolder.of(config).path / mark, context.rank)
         return loop(config, context, [DescriptionSink()]).to_dict()
 
@@ -154,6 +164,22 @@ def _marked(folder: RunFolder) -> Iterator[str]:
         yield mark.name
     finally:
         mark.unlink(missing_ok=True)
+
+
+@contextmanager
+def _asking_to_stop(config: TrainConfig) -> Iterator[Callable[[int, FrameType | None], None]]:
+    """A signal handler that leaves the file by which the ranks are asked to checkpoint and leave."""
+    request = RunFolder.of(config).stop_request
+    request.unlink(missing_ok=True)  # of a start that was killed before it could take it back
+
+    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
+        request.touch()
+        signal.signal(number, signal.SIG_DFL)
+
+    try:
+        yield ask
+    finally:
+        request.unlink(missing_ok=True)
 
 
 def _fit(trainer: TorchTrainer) -> TrainSummary:

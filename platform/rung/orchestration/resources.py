@@ -18,13 +18,21 @@ class Demand:
     """What all ranks of a run need."""
 
     num_workers: int
+    """The fewest ranks that the run starts with."""
     cpus: float
     """CPUs of one rank."""
     gpus: float
     """GPUs of one rank."""
+    max_workers: int | None = None
+    """The most ranks, where the run grows and shrinks with the cluster."""
 
     def __str__(self) -> str:
         return f"{_count(self.num_workers, 'rank')} x ({_count(self.cpus, 'CPU')}, {_count(self.gpus, 'GPU')})"
+
+    @property
+    def workers(self) -> int | tuple[int, int]:
+        """Number of ranks as Ray Train takes it."""
+        return self.num_workers if self.max_workers is None else (self.num_workers, self.max_workers)
 
     @property
     def backend(self) -> str:
@@ -46,11 +54,16 @@ def demand_of(launcher: LauncherConfig, nodes: Sequence[NodeResources]) -> Deman
     gpus = launcher.gpus_per_worker
     if gpus is None:
         gpus = 1.0 if any(node.get("GPU", 0) > 0 for node in nodes) else 0.0
-    return Demand(launcher.num_workers, launcher.cpus_per_worker, gpus)
+    elastic = launcher.max_workers > launcher.min_workers
+    most = launcher.max_workers if elastic else None
+    return Demand(launcher.min_workers, launcher.cpus_per_worker, gpus, most)
 
 
 def shortage(demand: Demand, nodes: Sequence[NodeResources]) -> str | None:
-    """Why the nodes cannot hold all ranks at once, with the arithmetic and the keys to change; None if they can."""
+    """Why the nodes cannot hold all ranks at once, with the arithmetic and the keys to change; None if they can.
+
+    Of an elastic run, the fewest ranks that it may have.
+    """
     capacity = sum(demand.fits_on(node) for node in nodes)
     if capacity >= demand.num_workers:
         return None

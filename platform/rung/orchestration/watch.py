@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from rung.config.secrets import redacted_values
 from rung.config.tree import TrainConfig
+from rung.training.resilience.storage import insist
 from rung.training.run import RunFolder, TrainSummary
 from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
 
@@ -32,10 +34,12 @@ class DescriptionSink:
     def __init__(self) -> None:
         self._folder: RunFolder | None = None
         self._content: dict[str, Any] = {}
+        self._patience = 0.0
 
     def start(self, description: RunDescription) -> None:
         """Write down who the run is."""
         self._folder = RunFolder(description.folder)
+        self._patience = description.config.faults.storage_patience
         self._content = {name: getattr(description, name) for name in _FIELDS}
         self._write()
 
@@ -51,8 +55,10 @@ class DescriptionSink:
         """Nothing to name."""
 
     def _write(self) -> None:
-        if self._folder is not None:
-            self._folder.write(DESCRIPTION_NAME, json.dumps(self._content, indent=1))
+        folder = self._folder
+        if folder is not None:
+            text = json.dumps(redacted_values(self._content), indent=1)
+            insist(lambda: folder.write(DESCRIPTION_NAME, text), DESCRIPTION_NAME, self._patience)
 
 
 class RunWatcher:

@@ -2,9 +2,11 @@
 
 A checkpoint is a folder `step-00000120` with `state.pt` (tensors and plain values, loaded with `weights_only=True`) and
 `manifest.json` (format version, step, size and sha256 of the state, metrics). It is written under a temporary name,
-synced and renamed; one without a manifest, or whose state does not match it, is not there.
+synced and renamed; one without a manifest, or whose state does not match it, is not there. States of older formats are
+upgraded while they are loaded, by one function per version (`rung.training.upgrades`).
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -17,17 +19,18 @@ from typing import Any
 import torch
 
 from rung.training.metrics import Metrics
+from rung.training.upgrades import FORMAT_VERSION, upgraded
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
 _STATE = "state.pt"
 _MANIFEST = "manifest.json"
 _BEST = "best.json"
+_REPLACED = ".replaced"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used, or could not be written."""
+    """A checkpoint that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +65,26 @@ class CheckpointStore:
         """Write a checkpoint; mark it as the best so far if told to; remove those no longer kept.
 
         Raises:
-            CheckpointError: the storage refused (full, read-only, gone). Earlier checkpoints are untouched.
+            OSError, RuntimeError: the storage refused (full, read-only, gone). Earlier checkpoints are untouched.
         """
         final = self.path(step)
         temporary = final.with_name(f".{final.name}.tmp-{os.getpid()}")
+        replaced = final.with_name(f".{final.name}{_REPLACED}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             self._write(temporary, state, step, metrics)
             if final.exists():
-                shutil.rmtree(final)
+                final.replace(replaced)
             temporary.replace(final)
             _sync(self.folder)
             if best:
                 _write_synced(self.folder / _BEST, json.dumps({"step": step, "metrics": metrics}))
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        except (OSError, RuntimeError):  # torch.save reports a full disk as RuntimeError
             shutil.rmtree(temporary, ignore_errors=True)
-            raise CheckpointError(
-                f"the checkpoint of step {step} could not be written to {self.folder}: {error}."
-                " Earlier checkpoints are intact: make room or set run.storage, then start the same run again"
-            ) from error
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
         self._prune()
         return final
 
@@ -101,6 +103,7 @@ class CheckpointStore:
 
     def newest(self) -> dict[str, Any] | None:
         """Load the newest whole checkpoint; damaged ones are named in the log and passed over."""
+        self._bring_back()
         for step in reversed(self.steps()):
             try:
                 return self.load(step)
@@ -134,7 +137,16 @@ class CheckpointStore:
         state_path = folder / _STATE
         if not state_path.exists() or _sha256(state_path) != manifest["state_sha256"]:
             raise CheckpointError(f"{state_path} is damaged: it does not match the hash in its manifest")
-        return torch.load(state_path, map_location="cpu", weights_only=True)
+        state = torch.load(state_path, map_location="cpu", weights_only=True)
+        return upgraded(state, manifest["format_version"])
+
+    def _bring_back(self) -> None:
+        """Give a checkpoint its name back if its writer died between taking it away and giving it to the new one."""
+        for aside in self.folder.glob(f".step-*{_REPLACED}"):
+            final = self.folder / aside.name.removeprefix(".").removesuffix(_REPLACED)
+            if not final.exists():
+                with contextlib.suppress(OSError):  # another rank may be quicker
+                    aside.replace(final)
 
     def _prune(self) -> None:
         keep = {*self.steps()[-self.keep :], self.best_step()}

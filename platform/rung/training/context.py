@@ -10,8 +10,6 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-
 
 class TrainContext(Protocol):
     """The seam between the loop and Ray, torchrun or a plain process. The loop never sees more of them."""
@@ -36,7 +34,11 @@ class TrainContext(Protocol):
         ...
 
     def should_stop(self, step: int) -> bool:
-        """Whether to checkpoint and leave before this global step. Every rank must get the same answer."""
+        """Whether this rank was asked to checkpoint and leave before this global step; one of them suffices."""
+        ...
+
+    def should_save(self, step: int) -> bool:
+        """Whether this rank wants a checkpoint before this global step, since its node may be taken away soon."""
         ...
 
 
@@ -47,22 +49,19 @@ def default_device(local_rank: int = 0) -> torch.device:
     return torch.device("cpu")
 
 
-class LocalContext:
-    """One process, one rank. Ctrl-C and SIGTERM ask the loop to stop at the next step, once; the second one kills."""
+class SignalledContext:
+    """A process that Ctrl-C and SIGTERM ask to stop at the next step, once; the second one kills."""
 
-    rank = 0
-    world_size = 1
-
-    def __init__(self, device: torch.device | str | None = None) -> None:
-        self.device = torch.device(device) if device is not None else default_device()
+    def __init__(self) -> None:
         self._stop_requested = False
-
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """A plain process has no launcher to tell."""
 
     def should_stop(self, step: int) -> bool:  # noqa: ARG002 (other launchers decide by step)
         """Whether a signal arrived."""
         return self._stop_requested
+
+    def should_save(self, step: int) -> bool:  # noqa: ARG002 (other launchers decide by step)
+        """A process that will be taken away is told by a signal, and leaves."""
+        return False
 
     def handle_signals(self) -> None:
         """Turn Ctrl-C and SIGTERM into a request to stop cleanly. Call from the main thread only."""
@@ -74,10 +73,31 @@ class LocalContext:
         signal.signal(number, signal.SIG_DFL)
 
 
-class TorchrunContext:
-    """One rank among those that torchrun started; opens the process group from torchrun's environment."""
+class LocalContext(SignalledContext):
+    """One process, one rank."""
 
-    def __init__(self) -> None:
+    rank = 0
+    world_size = 1
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        super().__init__()
+        self.device = torch.device(device) if device is not None else default_device()
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """A plain process has no launcher to tell."""
+
+
+class TorchrunContext(SignalledContext):
+    """One rank among those that torchrun started; opens the process group from torchrun's environment.
+
+    Torchrun passes SIGTERM on to its ranks, and gives them 30 s before it kills them.
+
+    Args:
+        timeout: seconds after which a collective fails.
+    """
+
+    def __init__(self, timeout: float = 1800.0) -> None:
+        super().__init__()
         missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR") if name not in os.environ]
         if missing:
             raise ValueError(
@@ -88,16 +108,12 @@ class TorchrunContext:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         backend = "nccl" if self.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 
     def report(self, metrics: Mapping[str, float]) -> None:
         """Torchrun keeps no books."""
-
-    def should_stop(self, step: int) -> bool:  # noqa: ARG002 (other launchers decide by step)
-        """Torchrun ends its ranks by signal; they resume from the last checkpoint."""
-        return False
 
     def close(self) -> None:
         """Leave the process group."""

@@ -6,33 +6,71 @@ gradients live in one flat buffer which is summed over ranks once per step. CHGN
 there is nothing to overlap, and ranks may hold different numbers of micro-batches without any risk of a hang.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from rung.training.resilience.rollcall import RollCall
 
-def sum_over_ranks(tensor: Tensor) -> Tensor:
+_roll_call: RollCall | None = None  # there is one process group in a process, and one roll of its ranks
+
+
+@contextmanager
+def naming_hung_ranks(timeout: float) -> Iterator[None]:
+    """Have every collective name the ranks that do not come to it within so many seconds."""
+    global _roll_call  # noqa: PLW0603 - see there
+    if not _several_ranks():
+        yield
+        return
+    _roll_call = RollCall(timeout).start()
+    try:
+        yield
+    finally:
+        _roll_call.close()
+        _roll_call = None
+
+
+def _several_ranks() -> bool:
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _collective(name: str) -> AbstractContextManager[None]:
+    return _roll_call.collective(name) if _roll_call else nullcontext()
+
+
+def sum_over_ranks(tensor: Tensor, name: str = "sum of errors") -> Tensor:
     """Sum a tensor over all ranks, in place."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(tensor)
+    if _several_ranks():
+        with _collective(name):
+            dist.all_reduce(tensor)
     return tensor
 
 
 def wait_for_all() -> None:
     """Return when every rank has come here."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.barrier()
+    if _several_ranks():
+        with _collective("barrier"):
+            dist.barrier()
 
 
 def gather_text(text: str) -> list[str]:
-    """Collect one short text of every rank, in order of rank."""
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
+    """Collect one short text of every rank, in order of rank. Plain bytes: nothing is pickled."""
+    if not _several_ranks():
         return [text]
-    texts: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(texts, text)
-    return [entry or "" for entry in texts]
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    own = torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8).to(device)
+    with _collective("exchange of texts"):
+        lengths = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+        lengths[dist.get_rank()] = len(own)
+        dist.all_reduce(lengths)
+        padded = torch.zeros(int(lengths.max()), dtype=torch.uint8, device=device)
+        padded[: len(own)] = own
+        rows = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, padded)
+    return [bytes(row[:length].tolist()).decode().strip() for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
 class FlatGradients:
@@ -40,27 +78,32 @@ class FlatGradients:
 
     `backward()` accumulates into the views, so summing over ranks, the norm, clipping and the finite check are one
     operation each.
+
+    Args:
+        parameters: of the model; the trainable ones are taken.
+        num_slots: numbers that are summed over ranks along with the gradients, for whatever ranks tell each other.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], num_slots: int = 0) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         if not self.parameters:
             raise ValueError("no parameter is trainable: lower model.freeze_depth")
         first = self.parameters[0]
         size = sum(parameter.numel() for parameter in self.parameters)
-        self.buffer = torch.zeros(size, dtype=first.dtype, device=first.device)
+        self._whole = torch.zeros(size + num_slots, dtype=first.dtype, device=first.device)
+        self.buffer, self.slots = self._whole[:size], self._whole[size:]
         offset = 0
         for parameter in self.parameters:
             parameter.grad = self.buffer[offset : offset + parameter.numel()].view_as(parameter)
             offset += parameter.numel()
 
     def clear(self) -> None:
-        """Set every gradient to zero."""
-        self.buffer.zero_()
+        """Set every gradient and slot to zero."""
+        self._whole.zero_()
 
     def sum_over_ranks(self) -> None:
-        """Add up the gradients of all ranks."""
-        sum_over_ranks(self.buffer)
+        """Add up the gradients and slots of all ranks."""
+        sum_over_ranks(self._whole, "sum of gradients")
 
     def norm(self) -> Tensor:
         """Euclidean norm over all parameters, a scalar on the device; not finite if any component is not."""

@@ -4,12 +4,14 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from chgnet.model import CHGNet
 
+from rung.config.secrets import redacted_values
 from rung.config.tree import TrainConfig
 from rung.model.weights import from_state
 from rung.training.checkpoint import CheckpointError, CheckpointStore
@@ -22,6 +24,7 @@ REFERENCE_NAME = "reference.json"
 
 _FREE_TO_CHANGE = (
     "run.storage",
+    "run.allow_changes",
     "data.path",
     "data.workers",
     "data.prefetch",
@@ -30,12 +33,18 @@ _FREE_TO_CHANGE = (
     "batch.max_angles",
     "training.log_every",
     "training.checkpoint_every",
+    "training.checkpoint_minutes",
     "training.keep",
     "training.profile",
+    "faults.",
     "launcher.",
     "tracking.",
 )
 """Keys that do not decide which model comes out. The data set itself is checked by its manifest's hash."""
+
+
+_DATA_KEY = "data.manifest"
+"""Stands for the data set in what may change."""
 
 
 class RunFolder:
@@ -69,6 +78,11 @@ class RunFolder:
             raise CheckpointError(f"{self.path} holds no checkpoint: it is no run's folder, or the run has not begun")
         best = store.best_step()
         return store.load(best if which == "best" and best is not None else steps[-1])
+
+    @property
+    def stop_request(self) -> Path:
+        """File whose presence asks the ranks to checkpoint and leave, for launchers that cannot send them a signal."""
+        return self.path / ".stop"
 
     def write(self, name: str, text: str) -> Path:
         """Write one of the run's small files, whole or not at all."""
@@ -121,27 +135,44 @@ def model_of(state: Mapping[str, Any]) -> CHGNet:
     return model
 
 
-def check_same_run(config: TrainConfig, manifest_hash: str, state: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to resume a run whose config or data would falsify it.
+def check_same_run(config: TrainConfig, manifest_hash: str, state: Mapping[str, Any], folder: Path) -> list[str]:
+    """Refuse to resume a run whose config or data would falsify it, unless `run.allow_changes` names the difference.
+
+    Returns:
+        The differences that are allowed, each with both values.
 
     Raises:
         ValueError: names each key with both values.
     """
-    saved, current = _flatten(state["config"]), _flatten(config.model_dump(mode="json"))
-    changed = [
-        f"{key}: {saved.get(key)!r} then, {current.get(key)!r} now"
+    saved = _flatten(state["config"]) | {_DATA_KEY: state["manifest_hash"][:12]}
+    current = _flatten(redacted_values(config.model_dump(mode="json"))) | {_DATA_KEY: manifest_hash[:12]}
+    allowed = config.run.allow_changes
+    unknown = [name for name in allowed if not any(_covers(name, key) for key in current)]
+    if unknown:
+        raise ValueError(
+            f"run.allow_changes names {', '.join(unknown)}, which is no key: give keys such as optimizer.learning_rate,"
+            f" sections such as loss, or {_DATA_KEY}"
+        )
+    changed = {
+        key: f"{key}: {saved.get(key)!r} then, {current.get(key)!r} now"
         for key in sorted(saved.keys() | current.keys())
         if saved.get(key) != current.get(key) and not key.startswith(_FREE_TO_CHANGE)
-    ]
-    if state["manifest_hash"] != manifest_hash:
-        changed.append(f"data set: manifest {state['manifest_hash'][:12]} then, {manifest_hash[:12]} now")
-    if changed:
+    }
+    refused = [key for key in changed if not any(_covers(name, key) for name in allowed)]
+    if refused:
         raise ValueError(
-            f"{folder} holds a run with other settings: {'; '.join(changed)}."
-            " Give the new run its own run.name, or restore the settings to resume the old one"
+            f"{folder} holds a run with other settings: {'; '.join(changed[key] for key in refused)}."
+            " Give the new run its own run.name, restore the settings to resume the old one, or allow what you know to"
+            f" be right with run.allow_changes: [{', '.join(refused)}]"
         )
+    return list(changed.values())
 
 
+def _covers(name: str, key: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+@cache
 def package_versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
     packages = ("torch", "chgnet", "numpy", "pymatgen", "lmdb")

@@ -3,8 +3,9 @@
 import io
 import json
 import logging
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -12,10 +13,12 @@ from typing import Any, Protocol, TextIO
 from tqdm import tqdm
 
 from rung.config.tree import TrainConfig
+from rung.training.resilience.storage import insist
 
 logger = logging.getLogger(__name__)
 
 METRICS_NAME = "metrics.jsonl"
+INCIDENTS_NAME = "incidents.jsonl"
 
 
 @dataclass(frozen=True)
@@ -57,34 +60,83 @@ class MetricSink(Protocol):
         ...
 
 
+class JsonLinesFile:
+    """Appends JSON objects to a file, one a line. What the storage refuses is kept and written before the next line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting = b""
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Write a line, now or as soon as the storage takes it."""
+        told = bool(self._waiting)
+        self._waiting += json.dumps(values).encode() + b"\n"
+        try:
+            self._write()
+        except OSError as error:
+            if not told:
+                logger.warning("%s cannot be written: %s. Its lines are kept, and written later", self._path, error)
+
+    def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Drop all lines but the wanted ones, and a last one that a crash has cut."""
+        lines = [json.dumps(line) + "\n" for line in read_metrics(self._path) if wanted(line)]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(lines))
+        temporary.replace(self._path)
+
+    def close(self, patience: float) -> None:
+        """Write what waits, for as long as the storage may take.
+
+        Raises:
+            StorageError: it refused for longer.
+        """
+        if self._waiting and patience > 0:
+            insist(self._write, str(self._path), patience)
+
+    def _write(self) -> None:
+        """Append what waits; a full disk may take a part of it, and the rest follows on exactly there."""
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[os.write(descriptor, self._waiting) :]
+        finally:
+            os.close(descriptor)
+
+
 class JsonLinesSink:
-    """Appends every metric to the run's metrics.jsonl, one JSON object a line."""
+    """Keeps every metric in the run's metrics.jsonl, one JSON object a line."""
 
     def __init__(self) -> None:
-        self._file: TextIO | None = None
+        self._file: JsonLinesFile | None = None
+        self._patience = 0.0
 
     def start(self, description: RunDescription) -> None:
         """Open the file, dropping lines of steps that the resumed run will do again."""
-        path = description.folder / METRICS_NAME
-        kept = [line for line in read_metrics(path) if line["step"] <= description.first_step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(path)
-        self._file = path.open("a", buffering=1)
+        self._file = JsonLinesFile(description.folder / METRICS_NAME)
+        self._patience = description.config.faults.storage_patience
+        insist(lambda: self.go_back(description.first_step), METRICS_NAME, self._patience)
+
+    def go_back(self, step: int) -> None:
+        """Drop lines of steps after this one."""
+        if self._file is not None:
+            self._file.keep(lambda line: line["step"] <= step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write one line."""
         if self._file is not None:
-            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._file.add({"step": step, **metrics})
 
     def finish(self, artifacts: Sequence[Path]) -> None:  # noqa: ARG002 (they lie beside the file already)
-        """Close the file."""
-        self.abort()
+        """Write what the storage has not taken yet."""
+        self._close(self._patience)
 
     def abort(self) -> None:
-        """Close the file."""
+        """Give up what the storage has not taken yet."""
+        self._close(0.0)
+
+    def _close(self, patience: float) -> None:
         if self._file is not None:
-            self._file.close()
+            self._file.close(patience)
             self._file = None
 
 

@@ -1,9 +1,13 @@
-"""One optimizer step: gradients of the global batch, the finite check, the update."""
+"""One optimizer step in three parts: the gradient of this rank's share, its sum over all ranks, the update.
 
-import math
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+Between the second and the third the loop can still do otherwise: nothing has changed yet.
+"""
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
 from chgnet.model import CHGNet
 from torch import Tensor
 
@@ -11,65 +15,99 @@ from rung.config.sections import LossConfig, OptimizerConfig
 from rung.data.batch import GraphBatch
 from rung.data.sampler import StepPlan
 from rung.model.chgnet import evaluate
-from rung.training.distributed import FlatGradients, gather_text
+from rung.training.context import TrainContext
+from rung.training.distributed import FlatGradients
 from rung.training.loss import loss_of, target_errors
 from rung.training.metrics import ErrorSums
 from rung.training.optimizer import WeightAverage, build_optimizer, set_learning_rate
+from rung.training.resilience.notice import Heard, Notice, finite_slot, num_slots
 
 
 class NonFiniteError(RuntimeError):
     """A loss or gradient that is not finite; raised on every rank before the update, so the weights are still good."""
 
 
+@dataclass(frozen=True)
+class GlobalGradient:
+    """What all ranks know when the gradient of the global batch is there."""
+
+    norm: float
+    """Before clipping; not finite if any component is not."""
+    loss: float
+    heard: Heard
+
+
 class TrainStep:
     """Model, optimizer and moving average, advanced one global batch at a time."""
 
-    def __init__(self, model: CHGNet, loss: LossConfig, optimizer: OptimizerConfig) -> None:
+    def __init__(self, model: CHGNet, loss: LossConfig, optimizer: OptimizerConfig, context: TrainContext) -> None:
         self.model = model
         self.loss_config = loss
         self.clip_norm = optimizer.clip_norm
-        self.gradients = FlatGradients(model.parameters())
+        self._rank, self._world_size = context.rank, context.world_size
+        self.gradients = FlatGradients(model.parameters(), 1 + num_slots(context.world_size))
         self.optimizer = build_optimizer(self.gradients.parameters, optimizer)
         decay = optimizer.ema_decay
         self.average = WeightAverage(model.named_parameters(), decay) if decay is not None else None
         self.errors = ErrorSums(self.gradients.buffer.device)
+        self._of_step = ErrorSums(self.gradients.buffer.device)
+        self._norm: Tensor | None = None
+        self._released = time.perf_counter()
+        self.losses: list[Tensor] = []
+        """Share of the global loss of each of this rank's micro-batches."""
 
-    def run(
-        self,
-        plan: StepPlan,
-        batches: Sequence[GraphBatch],
-        rate: float,
-        names: Callable[[Sequence[int]], Sequence[str]],
-    ) -> float:
-        """Update the weights with one global batch.
+    def compute(self, plan: StepPlan, batches: Sequence[GraphBatch]) -> bool:
+        """Compute the gradient of this rank's micro-batches; there may be none. False if memory did not suffice."""
+        self.abstain()
+        try:
+            for batch in batches:
+                self.losses.append(self._accumulate(batch, plan))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return True
+        self.abstain()  # outside the handler, which holds the frames that hold the tensors
+        if self.gradients.buffer.is_cuda:
+            torch.cuda.empty_cache()
+        return False
 
-        Args:
-            plan: the step, with the global number of labels.
-            batches: this rank's micro-batches; may be empty.
-            rate: learning rate.
-            names: turns record ids into names, for the error.
-
-        Returns:
-            Norm of the global gradient before clipping.
-
-        Raises:
-            NonFiniteError: on every rank if the gradient is not finite on any.
-        """
+    def abstain(self) -> None:
+        """Have nothing to contribute to this step."""
         self.gradients.clear()
-        losses = [self._accumulate(batch, plan) for batch in batches]
+        self._of_step.clear()
+        self.losses = []
+
+    def exchange(self, notice: Notice) -> GlobalGradient:
+        """Sum gradient, loss and notices over all ranks."""
+        device = self.gradients.buffer.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # seconds are to be this rank's own, without those it waits for others
+        notice = replace(notice, seconds=time.perf_counter() - self._released)
+        slots = self.gradients.slots
+        slots[1:] = torch.tensor(notice.encode(self._rank, self._world_size), dtype=slots.dtype)
+        slots[1 + finite_slot(self._rank)] = (~torch.isfinite(self.gradients.buffer.sum())).to(slots.dtype)
+        if self.losses:
+            slots[0] = torch.stack(self.losses).sum()
         self.gradients.sum_over_ranks()
-        norm = self.gradients.norm()
-        norm_value = float(norm)
-        if not math.isfinite(norm_value):
-            bad = [batch for batch, loss in zip(batches, losses, strict=True) if not bool(loss.isfinite())]
-            _stop_all_ranks(plan, bad, names)
-        if self.clip_norm is not None:
-            self.gradients.clip(norm, self.clip_norm)
+        self._norm = self.gradients.norm()
+        norm, loss, *numbers = torch.cat((self._norm[None], slots)).tolist()
+        self._released = time.perf_counter()
+        return GlobalGradient(norm, loss, Heard.decode(numbers))
+
+    def update(self, rate: float) -> None:
+        """Update the weights with the gradient that was exchanged last."""
+        if self.clip_norm is not None and self._norm is not None:
+            self.gradients.clip(self._norm, self.clip_norm)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
-        return norm_value
+        self.errors.add(self._of_step.sums)
+
+    def pause(self) -> None:
+        """Not count the time since the last exchange as a part of the next step: the loop did something else."""
+        self._released = time.perf_counter()
 
     def _accumulate(self, batch: GraphBatch, plan: StepPlan) -> Tensor:
         weights = self.loss_config
@@ -84,19 +122,12 @@ class TrainStep:
         errors = target_errors(prediction, batch, weights)
         loss = loss_of(errors, plan.label_counts, weights)
         loss.backward()
-        self.errors.add(errors.sums)
+        self._of_step.add(errors.sums)
         return loss.detach()
 
 
-def _stop_all_ranks(
-    plan: StepPlan, bad: Sequence[GraphBatch], names: Callable[[Sequence[int]], Sequence[str]]
-) -> NoReturn:
-    records = [name for batch in bad for name in names(batch.record_ids.tolist())]
-    shown = ", ".join(records[:20]) + (f" and {len(records) - 20} more" if len(records) > 20 else "")
-    found = [f"rank {rank}: {text}" for rank, text in enumerate(gather_text(shown)) if text]
-    where = "; ".join(found) if found else "every loss is finite, so it arose in the backward pass"
-    raise NonFiniteError(
-        f"the gradient of step {plan.step} of epoch {plan.epoch} is not finite, and the weights were not updated."
-        f" Records with a loss that is not finite: {where}."
-        " Lower optimizer.learning_rate, set optimizer.clip_norm, or look at these records"
-    )
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is memory that did not suffice, of the GPU or of the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(text in str(error) for text in ("out of memory", "not enough memory", "can't allocate memory"))

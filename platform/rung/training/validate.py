@@ -25,6 +25,10 @@ class Validator:
 
     def errors(self, model: CHGNet, record_ids: NDArray[np.int64], loss: LossConfig) -> Metrics:
         """MAE, RMSE and loss over the records; empty if there are none. Every rank gets the same figures."""
+        return errors_from_sums(self.sums(model, record_ids, loss).reduced(), loss_weights(loss))
+
+    def sums(self, model: CHGNet, record_ids: NDArray[np.int64], loss: LossConfig) -> ErrorSums:
+        """Sums of errors over this rank's share of the records."""
         sums = ErrorSums(self._context.device)
         plans = evaluation_plans(
             self._dataset.index, record_ids, self._batch, self._context.rank, self._context.world_size
@@ -34,4 +38,4 @@ class Validator:
                 on_device = batch.to(self._context.device)
                 prediction = evaluate(model, on_device, create_graph=False)
                 sums.add(target_errors(prediction, on_device, loss).sums)
-        return errors_from_sums(sums.reduced(), loss_weights(loss))
+        return sums

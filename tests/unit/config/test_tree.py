@@ -2,7 +2,9 @@
 
 import pytest
 
+from rung.config.command import parse_overrides
 from rung.config.describe import groups
+from rung.config.load import ConfigError, load_config
 from rung.config.section import Section
 from rung.config.tree import EvaluateConfig, ExportConfig, FinetuneConfig, PrepareConfig, TrainConfig
 
@@ -31,3 +33,23 @@ def test_sections_are_frozen_and_typed():
     config = TrainConfig(data={"path": "x"})
     with pytest.raises(ValueError, match="frozen"):
         config.run.seed = 1
+
+
+@pytest.mark.parametrize(("written", "fewest", "most"), [("4", 4, 4), ("[2, 8]", 2, 8), ("[3, 3]", 3, 3)])
+def test_number_of_workers_is_one_or_a_range(written, fewest, most):
+    overrides = {"data.path": "x"} | parse_overrides(TrainConfig, {"launcher.num_workers": written})
+    launcher = load_config(TrainConfig, None, overrides, overrides_from="command line").launcher
+    assert (launcher.min_workers, launcher.max_workers) == (fewest, most)
+
+
+@pytest.mark.parametrize("written", ["0", "[0, 2]", "[4, 2]", "two", "[1, 2, 3]", "1.5"])
+def test_other_numbers_of_workers_are_refused_in_one_line(written):
+    overrides = {"data.path": "x"} | parse_overrides(TrainConfig, {"launcher.num_workers": written})
+    with pytest.raises(ConfigError, match=r"^launcher.*num_workers") as caught:
+        load_config(TrainConfig, None, overrides, overrides_from="command line")
+    assert "\n" not in str(caught.value)
+
+
+def test_ranks_must_wait_longer_than_storage():
+    with pytest.raises(ValueError, match="storage_patience is 1800 s and collective_timeout 1800 s"):
+        TrainConfig.model_validate({"data": {"path": "x"}, "faults": {"storage_patience": 1800.0}})

@@ -64,3 +64,12 @@ def test_backend_follows_the_gpus_of_a_rank(gpus, backend):
 def test_a_rank_without_gpu_does_not_name_gpus():
     assert Demand(1, 2.0, 0.0).per_worker() == {"CPU": 2.0}
     assert Demand(1, 2.0, 0.5).per_worker() == {"CPU": 2.0, "GPU": 0.5}
+
+
+def test_an_elastic_run_asks_for_its_fewest_ranks_and_passes_the_range_on():
+    demand = demand_of(LauncherConfig(num_workers=(2, 8)), [CPU_NODE])
+    assert demand == Demand(2, 1.0, 0.0, 8)
+    assert demand.workers == (2, 8)
+    assert demand_of(LauncherConfig(num_workers=3), [CPU_NODE]).workers == 3
+    assert shortage(demand, [{"CPU": 2.0}]) is None
+    assert shortage(demand, [{"CPU": 1.0}]) is not None

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from rung.config.tree import TrainConfig
 from rung.training.sinks import JsonLinesSink, ProgressSink, RunDescription, read_metrics
 
 
@@ -16,7 +17,7 @@ class Terminal(io.StringIO):
 def description(folder, first_step):
     return RunDescription(
         folder=folder,
-        config=None,
+        config=TrainConfig.model_validate({"data": {"path": "/data"}}),
         manifest_hash="",
         manifest={},
         reference={},

@@ -1,0 +1,223 @@
+"""One start of a run: its data, model and progress on this rank, and its way to storage and sinks."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from chgnet.model import CHGNet
+from numpy.typing import NDArray
+
+from rung.config.sections import BatchConfig
+from rung.config.tree import TrainConfig
+from rung.data.codec import DamagedShardError
+from rung.data.dataset import ShardDataset
+from rung.data.sampler import StepSampler
+from rung.data.staging import staged
+from rung.model.freeze import freeze
+from rung.model.reference import prepare_reference
+from rung.model.weights import from_state
+from rung.training.context import TrainContext
+from rung.training.distributed import gather_text, wait_for_all
+from rung.training.loss import loss_weights
+from rung.training.metrics import Metrics, errors_from_sums
+from rung.training.resilience.storage import insist
+from rung.training.resilience.writer import CheckpointWriter
+from rung.training.run import RunFolder
+from rung.training.sinks import INCIDENTS_NAME, JsonLinesFile, JsonLinesSink, MetricSink
+from rung.training.state import Origin, Progress, capture
+from rung.training.step import TrainStep
+from rung.training.validate import Validator
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = ("validation", "test")
+
+
+class Session:
+    """What the parts of the loop share.
+
+    Args:
+        config: the run.
+        context: this rank.
+        sinks: receivers of metrics besides the run's own file; used on rank 0.
+    """
+
+    step: TrainStep
+    progress: Progress
+    sampler: StepSampler
+    validator: Validator
+
+    def __init__(self, config: TrainConfig, context: TrainContext, sinks: Sequence[MetricSink]) -> None:
+        self.config = config
+        self.context = context
+        self.folder = RunFolder.of(config)
+        self.store = self.folder.checkpoints(config.training.keep)
+        self.writer = CheckpointWriter(self.store, config.faults.storage_patience)
+        self.file = JsonLinesSink()
+        self.incidents = JsonLinesFile(self.folder.path / INCIDENTS_NAME)
+        self.sinks: list[MetricSink] = [self.file, *sinks] if context.rank == 0 else []
+        self.dataset = ShardDataset(staged(config.data))
+        self.records = {split: self.dataset.select(split) for split in HELD_OUT}
+        self.records["train"] = self.dataset.select("train", config.data.subset)
+        if len(self.records["train"]) == 0:
+            raise ValueError(
+                f"{config.data.path} has no training records: prepare more data, lower split.* there, or"
+                " raise data.subset"
+            )
+        self.plan_work(1.0, [])
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole run."""
+        return self.config.training.epochs * self.sampler.steps_per_epoch
+
+    def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
+        """Spread the data over ranks and micro-batches."""
+        batch = _scaled(self.config.batch, budget_factor)
+        left_out = self._records_of(left_out_shards)
+        train, seed = self.records["train"], self.config.run.seed
+        context = self.context
+        sampler = StepSampler(self.dataset.index, train, batch, seed, context.rank, context.world_size)
+        self.sampler = sampler.without(left_out)
+        self.validator = Validator(self.dataset, context, self.config.data, batch)
+        self._held_out = {split: np.setdiff1d(self.records[split], left_out) for split in HELD_OUT}
+
+    def open(self, model: CHGNet, progress: Progress) -> None:
+        """Put the model on the device, freeze what the config freezes, and set up the update."""
+        converter = model.graph_converter
+        self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+        self.model = model.to(self.context.device)
+        freeze(self.model, self.config.model.freeze_depth)
+        trained = self.config.reference.mode == "trainable"
+        prepare_reference(self.model, "trainable" if trained else "frozen", None)  # keeps the energies
+        self.step = TrainStep(self.model, self.config.loss, self.config.optimizer, self.context)
+        self.progress = progress
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        progress = Progress(**state["progress"])
+        self.plan_work(progress.budget_factor, progress.left_out_shards)
+        if progress.closed_epochs is None:
+            progress.closed_epochs = progress.step // self.sampler.steps_per_epoch
+        self.open(from_state(state["model"], origin="checkpoint"), progress)
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        if self.step.average is not None:
+            self.step.average.load_state_dict(state["average"])
+        if self.context.rank == 0:  # the saved sums are those of all ranks together
+            self.step.errors.add(state["error_sums"])
+
+    def newest_state(self) -> dict[str, Any] | None:
+        """The newest whole checkpoint, the same on every rank whatever each of them sees of the storage."""
+        if self.context.rank == 0:
+            self.writer.wait()
+            state = self.store.newest()
+            gather_text("" if state is None else str(state["progress"]["step"]))
+            return state
+        step = gather_text("")[0]
+        return self.store.load(int(step)) if step else None
+
+    def errors(self, split: str, model: CHGNet | None = None) -> Metrics:
+        """Errors on one split of a model, by default of the one in training as it stands."""
+        model, loss = model or self.model, self.config.loss
+        while True:
+            try:
+                damage, sums = None, self.validator.sums(model, self._held_out[split], loss)
+            except DamagedShardError as error:
+                damage, sums = self.bearable(error), None
+            if not self.leave_out(damage) and sums is not None:
+                return errors_from_sums(sums.reduced(), loss_weights(loss))
+
+    def bearable(self, damage: DamagedShardError) -> DamagedShardError:
+        """The same, unless the config does not put up with it.
+
+        Raises:
+            DamagedShardError: the config does not.
+        """
+        if self.config.faults.damaged_shards == "refuse":
+            raise damage
+        return damage
+
+    def leave_out(self, damage: DamagedShardError | None) -> bool:
+        """Agree with all ranks on shards to do without, given what this rank could not read; whether there are any."""
+        if self.config.faults.damaged_shards == "refuse":
+            return False
+        left_out, found = self.progress.left_out_shards, False
+        for rank, text in enumerate(gather_text(f"{damage.shard} {damage}" if damage else "")):
+            shard, _, reason = text.partition(" ")
+            if shard and shard not in left_out:
+                left_out.append(shard)
+                found = True
+                said = f"rank {rank} cannot read shard {shard} ({reason}). Training goes on without its records"
+                self.incident("damaged shard", f"{said} (faults.damaged_shards: skip)", shard=shard)
+        if found:
+            self.plan_work(self.progress.budget_factor, left_out)
+        return found
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """The model with its averaged weights, where the run keeps an average."""
+        average = self.step.average
+        if average is not None:
+            average.swap()
+        try:
+            yield
+        finally:
+            if average is not None:
+                average.swap()
+
+    def checkpoint(self, validation: Metrics) -> None:
+        """Hand the state to the writer; without validation records the newest checkpoint counts as the best."""
+        loss = validation.get("loss", math.inf)
+        best = loss < self.progress.best_loss or len(self.records["validation"]) == 0
+        if best:
+            self.progress.best_loss = loss
+        error_sums = self.step.errors.reduced()
+        if self.context.rank == 0:
+            origin = Origin(self.config, self.dataset.manifest_hash)
+            state = capture(self.step, self.progress, error_sums, origin)
+            self.writer.submit(state, self.progress.step, validation, best=best)
+
+    def written(self) -> None:
+        """Return when all checkpoints are on storage, on every rank."""
+        if self.context.rank == 0:
+            self.writer.wait()
+        wait_for_all()
+
+    def write(self, name: str, text: str) -> None:
+        """Write one of the run's small files, with patience."""
+        what = str(self.folder.path / name)
+        insist(lambda: self.folder.write(name, text), what, self.config.faults.storage_patience)
+
+    def log(self, metrics: Metrics) -> None:
+        """Send metrics of the current step to the sinks."""
+        for sink in self.sinks:
+            sink.log(metrics, self.progress.step)
+
+    def incident(self, kind: str, text: str, **facts: Any) -> None:
+        """Tell the user of something out of the ordinary, and keep it in the run's folder."""
+        if self.context.rank == 0:
+            logger.warning("%s", text)
+            self.incidents.add({"step": self.progress.step, "kind": kind, "text": text, **facts})
+
+    def abort(self) -> None:
+        """Leave sinks and storage as orderly as they can be left when the run fails."""
+        self.writer.close(seconds=10)
+        self.incidents.close(patience=0)
+        for sink in self.sinks:
+            sink.abort()
+
+    def _records_of(self, shards: Sequence[str]) -> NDArray[np.int64]:
+        infos = self.dataset.manifest.shards
+        ends = np.cumsum([info.num_records for info in infos]).tolist()
+        ids = [
+            np.arange(end - info.num_records, end) for info, end in zip(infos, ends, strict=True) if info.name in shards
+        ]
+        return np.concatenate(ids) if ids else np.empty(0, dtype=np.int64)
+
+
+def _scaled(batch: BatchConfig, factor: float) -> BatchConfig:
+    limits = {name: max(1, round(factor * getattr(batch, name))) for name in ("max_bonds", "max_angles")}
+    return batch.model_copy(update=limits)

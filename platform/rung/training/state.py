@@ -1,0 +1,79 @@
+"""The state of a run: all that a start needs in order to go on as if nothing had happened.
+
+There is no state of random numbers in it, because nothing draws any once the initial weights are made: the order of the
+data is a function of (seed, epoch, step), and the networks have no dropout. For the same reason there is none of a
+loader or sampler: `progress.step` is the place in the stream of data.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from rung.config.secrets import redacted_values
+from rung.config.tree import TrainConfig
+from rung.model.weights import portable_state
+from rung.training.metrics import Metrics
+from rung.training.run import package_versions
+from rung.training.step import TrainStep
+
+
+@dataclass
+class Progress:
+    """How far a run has come, and what it has been through."""
+
+    reference: dict[str, Any]
+    """How the elemental reference came about."""
+    zero_step: dict[str, Metrics]
+    """Errors before the first step, by split."""
+    step: int = 0
+    """Finished global steps."""
+    closed_epochs: int | None = 0
+    """Epochs that are validated; the last step of one may be saved before it is. None: all that are over."""
+    best_loss: float = math.inf
+    structures_per_second: float = 0.0
+    skipped: int = 0
+    """Steps without an update, because the gradient was not finite."""
+    rewinds: int = 0
+    rate_factor: float = 1.0
+    """Learning rate over the schedule's; lowered by every rewind."""
+    budget_factor: float = 1.0
+    """Micro-batches' budgets over the config's; lowered when a rank runs out of memory."""
+    left_out_shards: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    """Settings that were changed on the way, by `run.allow_changes`."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run is made from."""
+
+    config: TrainConfig
+    manifest_hash: str
+
+
+def capture(step: TrainStep, progress: Progress, error_sums: torch.Tensor, origin: Origin) -> dict[str, Any]:
+    """Copy the state to host memory, as tensors and plain values; later steps do not change it."""
+    average = step.average
+    state = {
+        "model": portable_state(step.model),
+        "optimizer": step.optimizer.state_dict(),
+        "average": average.state_dict() if average is not None else None,
+        "error_sums": error_sums,
+        "progress": asdict(progress),
+        "config": redacted_values(origin.config.model_dump(mode="json")),
+        "manifest_hash": origin.manifest_hash,
+        "versions": dict(package_versions()),
+    }
+    return _on_host(state)
+
+
+def _on_host(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_host(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on_host(inner) for inner in value)
+    return value

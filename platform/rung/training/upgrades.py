@@ -1,0 +1,29 @@
+"""Older formats of a run's state, brought to the present one by one function per version."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+_State = dict[str, Any]
+
+
+def _from_version_1(state: _State) -> _State:
+    """Version 2 keeps what the run has been through, and which epochs are closed by a validation.
+
+    A checkpoint at the end of an epoch was only ever written after its validation, so the epochs before it are closed.
+    """
+    new = {"closed_epochs": None, "rate_factor": 1.0, "rewinds": 0, "skipped": 0, "budget_factor": 1.0}
+    return {**state, "progress": {**state["progress"], **new, "left_out_shards": [], "changes": []}}
+
+
+_UPGRADES: Final[tuple[Callable[[_State], _State], ...]] = (_from_version_1,)
+"""The function at place n leads from version n + 1 to n + 2."""
+
+FORMAT_VERSION: Final = len(_UPGRADES) + 1
+"""Of the states that are written now."""
+
+
+def upgraded(state: _State, version: int) -> _State:
+    """The state in the present format."""
+    for upgrade in _UPGRADES[version - 1 :]:
+        state = upgrade(state)
+    return state

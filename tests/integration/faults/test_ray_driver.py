@@ -1,0 +1,79 @@
+"""The process that started a Ray run is told to leave, then killed: the same command goes on each time."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rung.config.load import to_yaml
+from rung.config.tree import TrainConfig
+from rung.training.run import RunFolder, TrainSummary
+from tests.integration.faults.ranks import assert_same_weights, run_whole
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def config_of(name, storage, small_dataset):
+    return TrainConfig.model_validate(
+        {
+            "run": {"name": name, "storage": str(storage)},
+            "data": {"path": str(small_dataset)},
+            "batch": {"structures": 2},
+            "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
+            "reference": {"mode": "scratch"},
+            "training": {"epochs": 20, "checkpoint_every": 5, "log_every": 1},
+            "launcher": {"kind": "ray", "num_workers": 2, "start_timeout": 180},
+            "tracking": {"kind": "off"},
+        }
+    )
+
+
+def start(config, folder):
+    """Start the job, in a file of its own for what it says."""
+    path = folder / "config.yaml"
+    path.write_text(to_yaml(config))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
+    log = (folder / "job.log").open("a")
+    command = [sys.executable, str(ROOT / "jobs" / "pretrain.py"), "--config", str(path)]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def wait_for_steps(config, process, more):
+    """Until so many steps are logged beyond those there are."""
+    path = RunFolder.of(config).path / "metrics.jsonl"
+
+    def count():
+        return path.read_text().count("gradient_norm") if path.exists() else 0
+
+    before, deadline = count(), time.monotonic() + 240
+    while count() < before + more:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_dataset, tmp_path):
+    config, whole = config_of("driver", tmp_path, small_dataset), config_of("whole", tmp_path, small_dataset)
+    process = start(config, tmp_path)
+    wait_for_steps(config, process, 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 0, (tmp_path / "job.log").read_text()
+    summary = TrainSummary.read(RunFolder.of(config).path / "summary.json")
+    assert not summary.completed
+    assert RunFolder.of(config).checkpoints().steps()[-1] == summary.steps
+    assert "the same command resumes from there" in (tmp_path / "job.log").read_text()
+
+    process = start(config, tmp_path)
+    wait_for_steps(config, process, 7)
+    process.kill()
+    process.wait()
+    process = start(config, tmp_path)
+    assert process.wait(400) == 0, (tmp_path / "job.log").read_text()
+    run_whole(whole, 2)
+    assert_same_weights(config, whole)

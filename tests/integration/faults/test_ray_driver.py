@@ -51,7 +51,7 @@ def wait_for_steps(config, process, more):
     def count():
         return path.read_text().count("gradient_norm") if path.exists() else 0
 
-    before, deadline = count(), time.monotonic() + 240
+    before, deadline = count(), time.monotonic() + 600  # a start of Ray on a busy machine
     while count() < before + more:
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -74,6 +74,6 @@ def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_datase
     process.kill()
     process.wait()
     process = start(config, tmp_path)
-    assert process.wait(400) == 0, (tmp_path / "job.log").read_text()
+    assert process.wait(900) == 0, (tmp_path / "job.log").read_text()
     run_whole(whole, 2)
     assert_same_weights(config, whole)

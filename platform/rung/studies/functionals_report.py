@@ -170,6 +170,11 @@ def _references(section: Section, figures: FunctionalsFigures) -> None:
         f"Fitted shifts beside those of the chgnet package's tables: r = {_r(all_['pearson'])}, without the outliers"
         f" {_r(rest['pearson'] if rest else None)}.",
     )
+    _outliers_and_elements(section, figures)
+
+
+def _outliers_and_elements(section: Section, figures: FunctionalsFigures) -> None:
+    tables, rows = figures.tables, figures.tables["elements"]
     if tables["outliers"]:
         section.note(
             f"Off by far more than the others: {', '.join(tables['outliers'])}. The usual reason is another"

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from rung.config.preparation import FilterConfig, GraphConfig, ParallelConfig, ShardConfig, SourceConfig, SplitConfig
+from rung.config.reference import ReferenceConfig
 from rung.config.section import Section, setting
 from rung.config.sections import (
     BatchConfig,
@@ -13,7 +14,6 @@ from rung.config.sections import (
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    ReferenceConfig,
     RunConfig,
     ScheduleConfig,
     TrackingConfig,
@@ -58,10 +58,15 @@ class TrainConfig(Section):
                 f"reference.mode 'scratch' trains from random weights, but model.init is {self.model.init!r}:"
                 " set model.init to none, or reference.mode to refit, frozen or trainable"
             )
-        if self.reference.mode in ("frozen", "trainable") and not pretrained:
+        if self.reference.mode in ("frozen", "trainable", "residual") and not pretrained:
             raise ValueError(
-                f"reference.mode {self.reference.mode!r} keeps a pretrained reference, but model.init is 'none':"
+                f"reference.mode {self.reference.mode!r} builds on a pretrained reference, but model.init is 'none':"
                 " set model.init, or reference.mode to scratch"
+            )
+        if self.reference.mode == "isolated" and pretrained and self.reference.isolated_pretrained.path is None:
+            raise ValueError(
+                "reference.mode 'isolated' with pretrained weights shifts their reference by the difference of the"
+                " isolated atoms at both functionals: set reference.isolated_pretrained.path"
             )
         return self
 

@@ -100,6 +100,8 @@ def _energies(section: Section, figures: FunctionalsFigures, names: tuple[str, s
         "Agreement of the energies per atom, by what is subtracted from both",
     )
     for name, pair in figures.views.items():
+        if pearson_of(figures, name) is None:
+            continue
         caption = f"Energies, {name}: r = {_r(pearson_of(figures, name))}. The dotted line is equality."
         section.figure(_compared(pair, Axis("energy", "eV/atom"), figures.names, names), caption)
     fit = figures.fits["lower"]

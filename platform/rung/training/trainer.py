@@ -126,7 +126,7 @@ class _Training:
 
     def start(self) -> None:
         """Begin at step 0 with the initial model, and record what it is worth untouched."""
-        initial = initial_model(self.config, self.dataset, self.records["train"])
+        initial = initial_model(self.config, self.dataset, self.records["train"], self.context)
         self.step = self.build_step(initial.model)
         zero_step = {split: self.errors(split) for split in _HELD_OUT}
         self.progress = _Progress(initial.reference, zero_step)

@@ -19,6 +19,7 @@ from rung.config.sections import (
     TrackingConfig,
     TrainingConfig,
 )
+from rung.config.transfer import ReplayConfig, TransferConfig
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -43,6 +44,8 @@ class TrainConfig(Section):
     batch: BatchConfig = setting(BatchConfig(), "batches")
     model: ModelConfig = setting(ModelConfig(), "model")
     reference: ReferenceConfig = setting(ReferenceConfig(), "elemental references")
+    transfer: TransferConfig = setting(TransferConfig(), "how pretrained weights are moved")
+    replay: ReplayConfig = setting(ReplayConfig(), "data of the pretraining functional, trained on at the same time")
     loss: LossConfig = setting(LossConfig(), "loss")
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "optimizer")
     schedule: ScheduleConfig = setting(ScheduleConfig(), "learning rate")
@@ -102,3 +105,6 @@ class ExportConfig(Section):
     run: str = setting(..., "the run's folder", min_length=1)
     output: str = setting(..., "model file to write (.pth.tar)", pattern=r"\.pth\.tar$")
     checkpoint: Literal["best", "last"] = setting("best", "which of the run's checkpoints")
+    functional: Literal["target", "replay"] = setting(
+        "target", "target: of data.path; replay: of replay.path, with its reference and readout"
+    )

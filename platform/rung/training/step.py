@@ -12,9 +12,11 @@ from rung.data.batch import GraphBatch
 from rung.data.sampler import StepPlan
 from rung.model.chgnet import evaluate
 from rung.training.distributed import FlatGradients, gather_text
+from rung.training.gentle import GentleTransfer
 from rung.training.loss import loss_of, target_errors
 from rung.training.metrics import ErrorSums
 from rung.training.optimizer import WeightAverage, build_optimizer, set_learning_rate
+from rung.training.replay import Replay
 
 
 class NonFiniteError(RuntimeError):
@@ -24,12 +26,25 @@ class NonFiniteError(RuntimeError):
 class TrainStep:
     """Model, optimizer and moving average, advanced one global batch at a time."""
 
-    def __init__(self, model: CHGNet, loss: LossConfig, optimizer: OptimizerConfig) -> None:
+    def __init__(
+        self,
+        model: CHGNet,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        gentle: GentleTransfer,
+        replay: Replay | None = None,
+    ) -> None:
         self.model = model
+        self.gentle = gentle
+        self.replay = replay
         self.loss_config = loss
         self.clip_norm = optimizer.clip_norm
-        self.gradients = FlatGradients(model.parameters())
-        self.optimizer = build_optimizer(self.gradients.parameters, optimizer)
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        if replay is not None:
+            named |= {f"replay.{name}": parameter for name, parameter in replay.parameters().items()}
+        self.gradients = FlatGradients(named.values())
+        depths = [gentle.depths.get(name.removeprefix("replay."), 0) for name in named]
+        self.optimizer = build_optimizer(self.gradients.parameters, optimizer, depths)
         decay = optimizer.ema_decay
         self.average = WeightAverage(model.named_parameters(), decay) if decay is not None else None
         self.errors = ErrorSums(self.gradients.buffer.device)
@@ -40,6 +55,7 @@ class TrainStep:
         batches: Sequence[GraphBatch],
         rate: float,
         names: Callable[[Sequence[int]], Sequence[str]],
+        replayed: Sequence[GraphBatch] = (),
     ) -> float:
         """Update the weights with one global batch.
 
@@ -48,6 +64,7 @@ class TrainStep:
             batches: this rank's micro-batches; may be empty.
             rate: learning rate.
             names: turns record ids into names, for the error.
+            replayed: this rank's micro-batches of the second functional; `plan` counts their labels too.
 
         Returns:
             Norm of the global gradient before clipping.
@@ -56,8 +73,12 @@ class TrainStep:
             NonFiniteError: on every rank if the gradient is not finite on any.
         """
         self.gradients.clear()
-        losses = [self._accumulate(batch, plan) for batch in batches]
+        losses = [self._accumulate(self.model, batch, plan) for batch in batches]
+        if self.replay is not None:
+            for batch in replayed:
+                self._accumulate(self.replay.model, batch, plan)
         self.gradients.sum_over_ranks()
+        self.gentle.add_pull()
         norm = self.gradients.norm()
         norm_value = float(norm)
         if not math.isfinite(norm_value):
@@ -65,16 +86,16 @@ class TrainStep:
             _stop_all_ranks(plan, bad, names)
         if self.clip_norm is not None:
             self.gradients.clip(norm, self.clip_norm)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, rate, self.gentle.factors(plan.epoch))
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
         return norm_value
 
-    def _accumulate(self, batch: GraphBatch, plan: StepPlan) -> Tensor:
+    def _accumulate(self, model: CHGNet, batch: GraphBatch, plan: StepPlan) -> Tensor:
         weights = self.loss_config
         prediction = evaluate(
-            self.model,
+            model,
             batch,
             forces=weights.force > 0,
             stress=weights.stress > 0,
@@ -84,7 +105,8 @@ class TrainStep:
         errors = target_errors(prediction, batch, weights)
         loss = loss_of(errors, plan.label_counts, weights)
         loss.backward()
-        self.errors.add(errors.sums)
+        if model is self.model:
+            self.errors.add(errors.sums)
         return loss.detach()
 
 

@@ -7,13 +7,14 @@ any moment; the next start with the same storage and name goes on from the newes
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from chgnet.model import CHGNet
+from torch import Tensor
 
 from rung.config.load import to_yaml
 from rung.config.tree import TrainConfig
@@ -21,18 +22,20 @@ from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
 from rung.data.sampler import StepSampler
 from rung.data.staging import staged
-from rung.model.freeze import freeze
 from rung.model.reference import prepare_reference
-from rung.model.weights import from_state, portable_state, save_model
+from rung.model.weights import from_state, load, portable_state, save_model
 from rung.training.context import TrainContext
 from rung.training.distributed import wait_for_all
+from rung.training.gentle import GentleTransfer
 from rung.training.initial import initial_model
 from rung.training.loss import loss_weights
 from rung.training.metrics import Metrics, errors_from_sums
 from rung.training.optimizer import learning_rate
 from rung.training.profiling import StepTracer
+from rung.training.replay import joined, open_replay, target_batch
 from rung.training.run import (
     CONFIG_NAME,
+    INITIAL_NAME,
     MODEL_NAME,
     REFERENCE_NAME,
     SUMMARY_NAME,
@@ -98,9 +101,8 @@ class _Training:
                 " raise data.subset"
             )
         self.validator = Validator(self.dataset, context, config.data, config.batch)
-        self.sampler = StepSampler(
-            self.dataset.index, self.records["train"], config.batch, config.run.seed, context.rank, context.world_size
-        )
+        batch, rank, world_size = target_batch(config), context.rank, context.world_size
+        self.sampler = StepSampler(self.dataset.index, self.records["train"], batch, config.run.seed, rank, world_size)
         self.total_steps = config.training.epochs * self.sampler.steps_per_epoch
         self.stopped = False
         self.tracer = StepTracer(config.training.profile if context.rank == 0 else None, self.folder.path)
@@ -127,17 +129,23 @@ class _Training:
     def start(self) -> None:
         """Begin at step 0 with the initial model, and record what it is worth untouched."""
         initial = initial_model(self.config, self.dataset, self.records["train"], self.context)
-        self.step = self.build_step(initial.model)
+        self.step = self.build_step(initial.model, initial.model.state_dict())
         zero_step = {split: self.errors(split) for split in _HELD_OUT}
         self.progress = _Progress(initial.reference, zero_step)
         if self.context.rank == 0:
             self.folder.write(CONFIG_NAME, to_yaml(self.config))
             self.folder.write(REFERENCE_NAME, json.dumps(initial.reference, indent=1))
+            if self.config.transfer.l2_sp:
+                save_model(initial.model, self.folder.path / INITIAL_NAME, {"of": "the pull towards it"})
         self.checkpoint(zero_step["validation"])
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.step = self.build_step(from_state(state["model"], origin="checkpoint"))
+        pulled = self.config.transfer.l2_sp > 0
+        anchor = load(self.folder.path / INITIAL_NAME).state_dict() if pulled else {}
+        self.step = self.build_step(from_state(state["model"], origin="checkpoint"), anchor)
+        if self.step.replay is not None:
+            self.step.replay.load_state_dict(state["replay"])
         self.step.optimizer.load_state_dict(state["optimizer"])
         if self.step.average is not None:
             self.step.average.load_state_dict(state["average"])
@@ -146,15 +154,17 @@ class _Training:
         self.progress = _Progress(**state["progress"])
         logger.info("%s: resuming at step %d of %d", self.folder.path, self.progress.step, self.total_steps)
 
-    def build_step(self, model: CHGNet) -> TrainStep:
+    def build_step(self, model: CHGNet, anchor: Mapping[str, Tensor]) -> TrainStep:
         """Put the model on the device, freeze what the config freezes, and set up the update."""
         converter = model.graph_converter
         self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
         self.model = model.to(self.context.device)
-        freeze(self.model, self.config.model.freeze_depth)
+        anchor = {name: value.clone() for name, value in anchor.items()}
+        gentle = GentleTransfer(self.model, self.config.model, self.config.transfer, anchor)
         trained = self.config.reference.mode == "trainable"
         prepare_reference(self.model, "trainable" if trained else "frozen", None)  # keeps the energies
-        return TrainStep(self.model, self.config.loss, self.config.optimizer)
+        replay = open_replay(self.config, self.model, self.context)
+        return TrainStep(self.model, self.config.loss, self.config.optimizer, gentle, replay)
 
     def loop(self) -> None:
         """Do the steps that are left, epoch by epoch."""
@@ -170,6 +180,7 @@ class _Training:
         training = self.config.training
         clock = Stopwatch(self.context.device)
         loader = BatchLoader(self.dataset, self.sampler.plans(epoch, first), self.config.data)
+        aside = self.step.replay.steps(self.progress.step) if self.step.replay is not None else None
         for plan, batches in loader:
             self.stopped = self.context.should_stop(self.progress.step)
             if self.stopped:
@@ -181,7 +192,9 @@ class _Training:
                 self.progress.step, self.total_steps, self.config.optimizer.learning_rate, self.config.schedule
             )
             self.tracer.before(self.progress.step + 1)
-            norm = self.step.run(plan, on_device, rate, self.dataset.record_names)
+            other, replayed = next(aside) if aside is not None else (None, [])
+            joint = plan if other is None else joined(plan, other)
+            norm = self.step.run(joint, on_device, rate, self.dataset.record_names, replayed)
             self.progress.step += 1
             self.tracer.after(self.progress.step)
             clock.step_done(plan)
@@ -237,6 +250,7 @@ class _Training:
             "model": portable_state(self.model),
             "optimizer": self.step.optimizer.state_dict(),
             "average": average.state_dict() if average is not None else None,
+            "replay": self.step.replay.state_dict() if self.step.replay is not None else None,
             "error_sums": error_sums,
             "progress": asdict(self.progress),
             "config": self.config.model_dump(mode="json"),

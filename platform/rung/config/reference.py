@@ -39,10 +39,10 @@ class ReferenceConfig(Section):
         "scratch and refit: energy of elements that no training record contains: that of the initial weights (0 where"
         " they are random), or that of a table of the chgnet package",
     )
-    prior: Literal["none", "tables"] = setting(
-        "none",
-        "residual: shift of each element before the data are seen: one for all, or MP-r2SCAN minus MPtrj of the chgnet"
-        " package's tables",
+    prior: Literal["auto", "none", "tables"] = setting(
+        "auto",
+        "residual: shift of each element before the data are seen: one for all (none), MP-r2SCAN minus MPtrj of the"
+        " chgnet package's tables (tables), or whichever predicts left-out materials better (auto)",
     )
     strength: float | None = setting(
         None, "residual: ridge on the shifts; chosen by leaving out one material after the other if absent", gt=0

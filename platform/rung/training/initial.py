@@ -134,10 +134,14 @@ def _fitted(
 def _residual(
     config: ReferenceConfig, initial: NDArray[np.float64], train: Judged, materials: NDArray[Any]
 ) -> Treatment:
-    prior = bundled_reference("MP-r2SCAN") - bundled_reference("MPtrj") if config.prior == "tables" else None
     unexplained = train.labels - train.network - train.compositions @ initial
-    fit = fit_shift(train.compositions, unexplained, materials, prior, config.strength)
-    return Treatment(initial + fit.shift, {"shift": fit.to_json()})
+    priors = {"none": None, "tables": bundled_reference("MP-r2SCAN") - bundled_reference("MPtrj")}
+    names = list(priors) if config.prior == "auto" else [config.prior]
+    fits = {
+        name: fit_shift(train.compositions, unexplained, materials, priors[name], config.strength) for name in names
+    }
+    best = min(names, key=lambda name: fits[name].left_out_rmse or 0.0)
+    return Treatment(initial + fits[best].shift, {"shift": fits[best].to_json() | {"prior": best}})
 
 
 def _isolated(config: ReferenceConfig, initial: NDArray[np.float64] | None, train: Judged) -> Treatment:

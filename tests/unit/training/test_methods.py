@@ -129,6 +129,8 @@ def test_residual_starts_better_than_frozen_and_an_absurd_start_is_refused(make_
     config = tuned(make_config, "residual", "0.3.0", **keys)
     train(config, LocalContext("cpu"))
     doctor = RunFolder.of(config).load_state("last")["progress"]["reference"]["doctor"]
+    origin = RunFolder.of(config).load_state("last")["progress"]["reference"]
+    assert origin["shift"]["prior"] == "tables", "these labels differ by the very tables"
     assert doctor["zero_step"]["residual"] < 0.5 * doctor["zero_step"]["frozen"]
     assert set(doctor["zero_step"]) == {"refit", "frozen", "trainable", "residual"}
     absurd = tuned(make_config, "absurd", "0.3.0", data=data, reference={"mode": "frozen", "start_limit": 0.5})

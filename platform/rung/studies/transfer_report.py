@@ -95,8 +95,9 @@ def _rows(methods: Mapping[str, Any], which: str) -> tuple[list[Column], list[li
     keys = [key for key in SHOWN if all(key in found[which] for found in methods.values())]
     columns = [Column("method")]
     for key in keys:
-        name, unit, _ = SHOWN[key]
-        columns += [Column(name, unit, ".4g"), Column(f"± {name}", unit, ".2g")]
+        name, unit, factor = SHOWN[key]
+        form = ",.1f" if factor > 1 else ".3f"
+        columns += [Column(name, unit, form), Column(f"± {name}", unit, form)]
     rows: list[list[Cell]] = []
     for method, found in methods.items():
         row: list[Cell] = [method]
@@ -112,4 +113,5 @@ def _text(errors: Mapping[str, Any], key: str) -> str:
         return "–"
     _, unit, factor = SHOWN[key]
     mean, spread = factor * errors[key]["mean"], errors[key]["spread"]
-    return f"{mean:.3g} {unit}" if spread is None else f"{mean:.3g} ± {factor * spread:.2g} {unit}"
+    form = ",.1f" if factor > 1 else ".3f"
+    return f"{mean:{form}} {unit}" if spread is None else f"{mean:{form}} ± {factor * spread:{form}} {unit}"

@@ -31,4 +31,7 @@ def run_all(work: Work[Result], configs: Sequence[TrainConfig], at_a_time: int |
 
 def train_one(config: TrainConfig) -> TrainSummary:
     """Train a run of a study in this process, whoever started it; returns at once where it is complete."""
-    return launch(config.model_copy(update={"launcher": LauncherConfig(kind="local")}))
+    summary = launch(config.model_copy(update={"launcher": LauncherConfig(kind="local")}))
+    if not summary.completed:  # a signal asked the run to stop, and so the study: half a run is no result
+        raise KeyboardInterrupt
+    return summary

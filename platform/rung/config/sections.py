@@ -74,25 +74,6 @@ class ModelConfig(Section):
         return self
 
 
-class ReferenceConfig(Section):
-    """Elemental reference energies: the paper's four methods (arXiv 2504.05565)."""
-
-    mode: Literal["scratch", "trainable", "frozen", "refit"] = setting(
-        "refit",
-        "scratch: random weights, reference fitted to this set (Method 1); trainable: pretrained weights, their"
-        " reference trained along (Method 2); frozen: their reference kept (Method 3); refit: reference fitted to this"
-        " set (Method 4)",
-    )
-    ridge: float = setting(
-        0.0, "ridge added to the squared singular values of the fit; 0 is the minimum-norm solution", ge=0
-    )
-    unseen: Literal["pretrained", "MPtrj", "MP-r2SCAN"] = setting(
-        "pretrained",
-        "scratch and refit: energy of elements that no training record contains: that of the initial weights (0 where"
-        " they are random), or that of a table of the chgnet package",
-    )
-
-
 class LossConfig(Section):
     """Weighted sum of one mean per target; each mean is over the labels that are present."""
 

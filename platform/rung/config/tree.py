@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from rung.config.preparation import FilterConfig, GraphConfig, ParallelConfig, ShardConfig, SourceConfig, SplitConfig
+from rung.config.reference import ReferenceConfig
 from rung.config.section import Section, setting
 from rung.config.sections import (
     BatchConfig,
@@ -14,12 +15,12 @@ from rung.config.sections import (
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    ReferenceConfig,
     RunConfig,
     ScheduleConfig,
     TrackingConfig,
     TrainingConfig,
 )
+from rung.config.transfer import ReplayConfig, TransferConfig
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -44,6 +45,8 @@ class TrainConfig(Section):
     batch: BatchConfig = setting(BatchConfig(), "batches")
     model: ModelConfig = setting(ModelConfig(), "model")
     reference: ReferenceConfig = setting(ReferenceConfig(), "elemental references")
+    transfer: TransferConfig = setting(TransferConfig(), "how pretrained weights are moved")
+    replay: ReplayConfig = setting(ReplayConfig(), "data of the pretraining functional, trained on at the same time")
     loss: LossConfig = setting(LossConfig(), "loss")
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "optimizer")
     schedule: ScheduleConfig = setting(ScheduleConfig(), "learning rate")
@@ -60,10 +63,15 @@ class TrainConfig(Section):
                 f"reference.mode 'scratch' trains from random weights, but model.init is {self.model.init!r}:"
                 " set model.init to none, or reference.mode to refit, frozen or trainable"
             )
-        if self.reference.mode in ("frozen", "trainable") and not pretrained:
+        if self.reference.mode in ("frozen", "trainable", "residual") and not pretrained:
             raise ValueError(
-                f"reference.mode {self.reference.mode!r} keeps a pretrained reference, but model.init is 'none':"
+                f"reference.mode {self.reference.mode!r} builds on a pretrained reference, but model.init is 'none':"
                 " set model.init, or reference.mode to scratch"
+            )
+        if self.reference.mode == "isolated" and pretrained and self.reference.isolated_pretrained.path is None:
+            raise ValueError(
+                "reference.mode 'isolated' with pretrained weights shifts their reference by the difference of the"
+                " isolated atoms at both functionals: set reference.isolated_pretrained.path"
             )
         return self
 
@@ -99,3 +107,6 @@ class ExportConfig(Section):
     run: str = setting(..., "the run's folder", min_length=1)
     output: str = setting(..., "model file to write (.pth.tar)", pattern=r"\.pth\.tar$")
     checkpoint: Literal["best", "last"] = setting("best", "which of the run's checkpoints")
+    functional: Literal["target", "replay"] = setting(
+        "target", "target: of data.path; replay: of replay.path, with its reference and readout"
+    )

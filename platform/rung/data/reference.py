@@ -114,6 +114,36 @@ def fit_reference(
     )
 
 
+def fit_common_elements(
+    compositions: NDArray[np.integer],
+    energies: NDArray[np.floating],
+    fallback: NDArray[np.floating],
+    min_records: int,
+    ridge: float = 0.0,
+) -> ReferenceFit:
+    """Fit the elements that enough records contain; the others keep a given energy and count as unseen.
+
+    Args:
+        compositions: (num_records, 94) number of atoms of each element.
+        energies: (num_records,) total energies, eV.
+        fallback: (94,) energies of the elements left out, eV/atom.
+        min_records: records that an element needs.
+        ridge: see `fit_reference`.
+    """
+    rare = (compositions > 0).sum(axis=0) < min_records
+    if not compositions[:, rare].any():
+        return fit_reference(compositions, energies, ridge)
+    common = np.where(rare, 0, compositions)
+    rows = common.any(axis=1)
+    if not rows.any():
+        raise ValueError(
+            f"no element is in {min_records} training records, so no reference can be fitted: lower"
+            " reference.min_records, or prepare more data"
+        )
+    # On the scale of whole structures: what is left of the rare elements' energy stays with their neighbours.
+    return fit_reference(common[rows], (energies - compositions[:, rare] @ fallback[rare])[rows], ridge)
+
+
 @cache
 def bundled_reference(table: BundledTable) -> NDArray[np.float64]:
     """Reference energy of each element in a table that the chgnet package carries: (94,), eV/atom, read-only."""

@@ -25,6 +25,16 @@ def max_depth(model: CHGNet) -> int:
     return 1 + model.n_conv
 
 
+def depth_of(model: CHGNet, name: str) -> int:
+    """The least `freeze_depth` that freezes a parameter; readout and reference, which none does, are one deeper."""
+    if name.startswith(_FIRST):
+        return 1
+    for block in range(model.n_conv):
+        if name.startswith(tuple(f"{kind}.{block}." for kind in _BLOCK_PARTS)):
+            return 2 + block
+    return max_depth(model) + 1
+
+
 def freeze(model: CHGNet, depth: int) -> list[str]:
     """Stop the first layers from learning, and let all others learn.
 

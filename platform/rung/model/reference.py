@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from rung.data.reference import NUM_ELEMENTS, ReferenceFit
 
-ReferenceMode = Literal["scratch", "trainable", "frozen", "refit"]
+FitMode = Literal["scratch", "trainable", "frozen", "refit"]
+"""The modes that need no more than a fit to the labels; the others set the energies themselves."""
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def set_reference(model: CHGNet, energies: NDArray[np.floating]) -> None:
 
 
 def prepare_reference(
-    model: CHGNet, mode: ReferenceMode, fit: ReferenceFit | None, fallback: NDArray[np.floating] | None = None
+    model: CHGNet, mode: FitMode, fit: ReferenceFit | None, fallback: NDArray[np.floating] | None = None
 ) -> tuple[str, ...]:
     """Give a model the reference that a run asks for, before its first step.
 

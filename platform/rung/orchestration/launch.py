@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rung.config.tree import TrainConfig
 from rung.data.staging import manifest_hash
+from rung.orchestration.gate import check_start
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.orchestration.paths import resolve_paths
@@ -21,6 +22,7 @@ def launch(config: TrainConfig) -> TrainSummary:
         ValueError: config, data or cluster are at fault; the message says what to change.
     """
     config = resolve_paths(config)
+    check_start(config)
     sinks = sinks_of(config)
     match config.launcher.kind:
         case "local":

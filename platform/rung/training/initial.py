@@ -1,5 +1,6 @@
 """The model that a run starts from: weights, and the elemental reference of its data set."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,22 @@ import torch
 from chgnet.model import CHGNet
 from numpy.typing import NDArray
 
+from rung.config.reference import IsolatedConfig, ReferenceConfig
 from rung.config.sections import ModelConfig
 from rung.config.tree import TrainConfig
 from rung.data.dataset import ShardDataset
-from rung.data.reference import bundled_reference, fit_reference
+from rung.data.fields import Labels
+from rung.data.isolated import read_isolated_atoms
+from rung.data.reference import bundled_reference, fit_common_elements
+from rung.data.shift import covering_sample, fit_shift
 from rung.model import weights
-from rung.model.reference import prepare_reference
+from rung.model.reference import prepare_reference, reference_of, set_reference
+from rung.training.context import LocalContext, TrainContext
+from rung.training.doctor import Judged, diagnose, refuse_absurd
+from rung.training.predictions import EnergyPredictor
 from rung.training.run import RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,31 +34,56 @@ class InitialModel:
 
     model: CHGNet
     reference: dict[str, Any]
-    """How the elemental reference came about: mode, and the fit with its energies, rank, coverage and residuals."""
+    """How the elemental reference came about: mode, fit or shift, and the doctor's diagnosis."""
 
 
-def initial_model(config: TrainConfig, dataset: ShardDataset, train_records: NDArray[np.int64]) -> InitialModel:
+@dataclass(frozen=True)
+class Treatment:
+    """One way to give a model its reference: (94,) energies, eV/atom, and how they came about."""
+
+    energies: NDArray[np.float64]
+    origin: dict[str, Any]
+
+
+def initial_model(
+    config: TrainConfig,
+    dataset: ShardDataset,
+    train_records: NDArray[np.int64],
+    context: TrainContext | None = None,
+) -> InitialModel:
     """Build the model and give it the reference that `reference.mode` asks for.
 
-    Every rank does the same work and gets the same numbers, so nothing needs to be sent.
+    Every rank gets the same numbers. The reference doctor judges the start, tells the log, and refuses an absurd one.
 
     Args:
         config: the run.
         dataset: the data set.
         train_records: (n,) ids of the training records; the reference is fitted to these alone.
+        context: this rank; a plain process if absent.
+
+    Raises:
+        AbsurdStartError: the untouched model is further off than `reference.start_limit`.
+        ValueError: no training record has an energy, or isolated atoms are missing.
     """
     torch.manual_seed(config.run.seed)
-    model = load_model(config.model)
+    context = context or LocalContext("cpu")
+    model = load_model(config.model).to(context.device)
+    converter = model.graph_converter
+    dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+    predictor = EnergyPredictor(dataset, context, config.data, config.batch)
+    treatments, train = _treatments(config, model, predictor, train_records)
     mode = config.reference.mode
-    fit = None
-    if mode in ("scratch", "refit"):
-        compositions, energies = dataset.compositions_and_energies(train_records)
-        fit = fit_reference(compositions, energies, config.reference.ridge)
-    table = config.reference.unseen
-    fallback = bundled_reference(table) if table != "pretrained" else None
-    unseen = prepare_reference(model, mode, fit, fallback)
-    reference = {"mode": mode, "unseen": list(unseen), "fit": fit.to_json() if fit else None}
-    return InitialModel(model, reference)
+    held_out = _judged(model, predictor, _labelled(dataset, dataset.select("validation")), config.reference.sample)
+    references = {name: treatment.energies for name, treatment in treatments.items()}
+    diagnosis = diagnose(mode, references, reference_of(model), train, held_out)
+    if context.rank == 0:
+        for line in diagnosis.lines():
+            logger.info("reference: %s", line)
+    refuse_absurd(diagnosis, config.reference)
+    set_reference(model, treatments[mode].energies)
+    prepare_reference(model, "trainable" if mode == "trainable" else "frozen", None)
+    origin = {"mode": mode, "unseen": [], "fit": None, **treatments[mode].origin}
+    return InitialModel(model, origin | {"doctor": diagnosis.to_json()})
 
 
 def load_model(config: ModelConfig) -> CHGNet:
@@ -57,3 +92,93 @@ def load_model(config: ModelConfig) -> CHGNet:
     if folder.is_dir():
         return RunFolder(folder.absolute()).load_model("best")
     return weights.initial_model(config)
+
+
+def _treatments(
+    config: TrainConfig, model: CHGNet, predictor: EnergyPredictor, train_records: NDArray[np.int64]
+) -> tuple[dict[str, Treatment], Judged]:
+    """Every treatment that these weights and data allow, and the training records that it is judged on."""
+    dataset, reference = predictor.dataset, config.reference
+    pretrained = config.model.init != "none"
+    records = _labelled(dataset, train_records)
+    if len(records) == 0:
+        raise ValueError(f"{config.data.path} has no training record with an energy: a reference cannot be fitted")
+    train = _judged(model, predictor, records, reference.sample)
+    assert train is not None  # noqa: S101 - there are records
+    initial = reference_of(model)
+    found = {
+        "refit" if pretrained else "scratch": _fitted(reference, initial if pretrained else None, dataset, records)
+    }
+    if pretrained:
+        found["frozen"] = found["trainable"] = Treatment(initial, {})
+        found["residual"] = _residual(
+            reference, initial, train, dataset.index.material_id[_sample(dataset, records, reference.sample)]
+        )
+    if reference.isolated.path is not None:
+        found["isolated"] = _isolated(reference, initial if pretrained else None, train)
+    return found, train
+
+
+def _fitted(
+    config: ReferenceConfig, initial: NDArray[np.float64] | None, dataset: ShardDataset, records: NDArray[np.int64]
+) -> Treatment:
+    compositions, energies = dataset.compositions_and_energies(records)
+    fallback = np.zeros(compositions.shape[1]) if initial is None else initial
+    if config.unseen != "pretrained":
+        fallback = bundled_reference(config.unseen)
+    fit = fit_common_elements(compositions, energies, fallback, config.min_records, config.ridge)
+    unseen = fit.records_with == 0
+    return Treatment(np.where(unseen, fallback, fit.energies), {"unseen": list(fit.unseen), "fit": fit.to_json()})
+
+
+def _residual(
+    config: ReferenceConfig, initial: NDArray[np.float64], train: Judged, materials: NDArray[Any]
+) -> Treatment:
+    unexplained = train.labels - train.network - train.compositions @ initial
+    priors = {"none": None, "tables": bundled_reference("MP-r2SCAN") - bundled_reference("MPtrj")}
+    names = list(priors) if config.prior == "auto" else [config.prior]
+    fits = {
+        name: fit_shift(train.compositions, unexplained, materials, priors[name], config.strength) for name in names
+    }
+    best = min(names, key=lambda name: fits[name].left_out_rmse or 0.0)
+    return Treatment(initial + fits[best].shift, {"shift": fits[best].to_json() | {"prior": best}})
+
+
+def _isolated(config: ReferenceConfig, initial: NDArray[np.float64] | None, train: Judged) -> Treatment:
+    atoms = _read_isolated(config.isolated, train, "reference.isolated")
+    if initial is None:
+        return Treatment(atoms, {"isolated": config.isolated.path})
+    before = _read_isolated(config.isolated_pretrained, train, "reference.isolated_pretrained")
+    return Treatment(
+        initial + atoms - before,
+        {"isolated": config.isolated.path, "isolated_pretrained": config.isolated_pretrained.path},
+    )
+
+
+def _read_isolated(config: IsolatedConfig, train: Judged, key: str) -> NDArray[np.float64]:
+    if config.path is None:
+        raise ValueError(f"{key}.path is not set, but the shift of isolated atoms needs both functionals: set it")
+    atoms = read_isolated_atoms(config.path, config.column)
+    missing = np.flatnonzero(np.isnan(atoms) & (train.compositions.sum(axis=0) > 0))
+    if missing.size:
+        raise ValueError(f"{key}.path {config.path} has no energy of atomic numbers {(missing + 1).tolist()}: add them")
+    return np.nan_to_num(atoms)
+
+
+def _labelled(dataset: ShardDataset, records: NDArray[np.int64]) -> NDArray[np.int64]:
+    return records[dataset.index.labels[records] & Labels.ENERGY > 0]
+
+
+def _sample(dataset: ShardDataset, records: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    return records[covering_sample(dataset.compositions(records), most)]
+
+
+def _judged(model: CHGNet, predictor: EnergyPredictor, records: NDArray[np.int64], most: int) -> Judged | None:
+    """Labels and predictions of a sample of records; None if there are none."""
+    if len(records) == 0:
+        return None
+    sample = _sample(predictor.dataset, records, most)
+    compositions, labels = predictor.dataset.compositions_and_energies(sample)
+    compositions = compositions.astype(np.int64)
+    totals = predictor.energies(model, sample) * compositions.sum(axis=1)
+    return Judged(compositions, labels, totals - compositions @ reference_of(model))

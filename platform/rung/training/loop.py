@@ -16,6 +16,7 @@ from rung.training.loss import loss_weights
 from rung.training.metrics import Metrics, errors_from_sums
 from rung.training.optimizer import learning_rate
 from rung.training.profiling import StepTracer
+from rung.training.replay import joined
 from rung.training.resilience.incidents import SpikeDetector, Stragglers
 from rung.training.resilience.notice import Notice
 from rung.training.session import Session
@@ -61,20 +62,23 @@ class Loop:
         clock = Stopwatch(session.context.device)
         session.step.pause()
         loader = iter(BatchLoader(session.dataset, session.sampler.plans(epoch, first), session.config.data))
+        replay = session.step.replay
+        aside = replay.steps(session.progress.step) if replay is not None else None
         while (arrived := self._next(loader)) is not None:
             plan, batches = arrived
             session.writer.check()
             clock.data_arrived()
             on_device = [batch.to(session.context.device) for batch in batches]
             self._tracer.before(session.progress.step + 1)
-            enough = session.step.compute(plan, on_device)
+            other, replayed = next(aside) if aside is not None else (None, [])
+            enough = session.step.compute(plan if other is None else joined(plan, other), on_device, replayed)
             found = session.step.exchange(self._notice(out_of_memory=not enough))
             if self._must_change_plans(found, batches, None):
                 return
             if not math.isfinite(found.norm + found.loss) and self._not_finite(plan, batches, found):
                 return
             if math.isfinite(found.norm + found.loss):
-                session.step.update(self._rate())
+                session.step.update(self._rate(), plan.epoch)
                 self._look_at(plan, batches, found)
             session.progress.step += 1
             self._tracer.after(session.progress.step)
@@ -218,7 +222,7 @@ class Loop:
         if step % training.log_every == 0 or plan.is_last:
             speed = clock.read()
             session.progress.structures_per_second = speed["time/structures_per_second"]
-            rate = self.session.step.optimizer.param_groups[0]["lr"]
+            rate = max(group["lr"] for group in self.session.step.optimizer.param_groups)
             self._log_training({"epoch": plan.epoch, "learning_rate": rate, "gradient_norm": found.norm, **speed})
         self.stopped = found.heard.stop
         due = training.checkpoint_every and step % training.checkpoint_every == 0 and not plan.is_last

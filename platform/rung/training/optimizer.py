@@ -1,7 +1,7 @@
 """The update rule, the learning-rate schedule and the moving average of the weights."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,26 @@ from torch import Tensor, nn
 from rung.config.sections import OptimizerConfig, ScheduleConfig
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam, or AdamW with decoupled weight decay; one fused kernel on GPUs."""
+def build_optimizer(
+    parameters: Sequence[nn.Parameter], config: OptimizerConfig, depths: Sequence[int] | None = None
+) -> torch.optim.Optimizer:
+    """Adam, or AdamW with decoupled weight decay; one fused kernel on GPUs.
+
+    Args:
+        parameters: trainable ones.
+        config: kind and rates.
+        depths: of each parameter in the network (`rung.model.freeze.depth_of`); each makes a group of its own.
+    """
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    groups = [{"params": list(parameters), "depth": 0}]
+    if depths is not None:
+        pairs = list(zip(parameters, depths, strict=True))
+        groups = [
+            {"params": [parameter for parameter, its in pairs if its == depth], "depth": depth}
+            for depth in sorted(set(depths))
+        ]
     return kinds[config.kind](
-        parameters,
+        groups,
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         fused=parameters[0].device.type == "cuda",
@@ -37,10 +52,12 @@ def learning_rate(step: int, total_steps: int, peak: float, schedule: ScheduleCo
     return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every parameter group."""
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, rate: float, factor: Callable[[int], float] | None = None
+) -> None:
+    """Set the rate of every parameter group, times the factor of its depth."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate if factor is None else rate * factor(group["depth"])
 
 
 class WeightAverage:

@@ -21,6 +21,7 @@ SUMMARY_NAME = "summary.json"
 MODEL_NAME = "model.pth.tar"
 CONFIG_NAME = "config.yaml"
 REFERENCE_NAME = "reference.json"
+INITIAL_NAME = "initial.pth.tar"
 
 _FREE_TO_CHANGE = (
     "run.storage",

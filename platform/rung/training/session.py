@@ -2,13 +2,14 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from chgnet.model import CHGNet
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rung.config.sections import BatchConfig
 from rung.config.tree import TrainConfig
@@ -16,16 +17,17 @@ from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
 from rung.data.sampler import StepSampler
 from rung.data.staging import staged
-from rung.model.freeze import freeze
 from rung.model.reference import prepare_reference
-from rung.model.weights import from_state
+from rung.model.weights import from_state, load
 from rung.training.context import TrainContext
 from rung.training.distributed import gather_text, wait_for_all
+from rung.training.gentle import GentleTransfer
 from rung.training.loss import loss_weights
 from rung.training.metrics import Metrics, errors_from_sums
+from rung.training.replay import open_replay, target_batch
 from rung.training.resilience.storage import insist
 from rung.training.resilience.writer import CheckpointWriter
-from rung.training.run import RunFolder
+from rung.training.run import INITIAL_NAME, RunFolder
 from rung.training.sinks import INCIDENTS_NAME, JsonLinesFile, JsonLinesSink, MetricSink
 from rung.training.state import Origin, Progress, capture
 from rung.training.step import TrainStep
@@ -76,7 +78,7 @@ class Session:
 
     def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
         """Spread the data over ranks and micro-batches."""
-        batch = _scaled(self.config.batch, budget_factor)
+        batch = _scaled(target_batch(self.config), budget_factor)
         left_out = self._records_of(left_out_shards)
         train, seed = self.records["train"], self.config.run.seed
         context = self.context
@@ -85,15 +87,23 @@ class Session:
         self.validator = Validator(self.dataset, context, self.config.data, batch)
         self._held_out = {split: np.setdiff1d(self.records[split], left_out) for split in HELD_OUT}
 
-    def open(self, model: CHGNet, progress: Progress) -> None:
-        """Put the model on the device, freeze what the config freezes, and set up the update."""
+    def open(self, model: CHGNet, progress: Progress, anchor: Mapping[str, Tensor]) -> None:
+        """Put the model on the device, freeze what the config freezes, and set up the update.
+
+        Args:
+            model: initial or resumed.
+            progress: of the run.
+            anchor: initial weights by name, for `transfer.l2_sp`.
+        """
         converter = model.graph_converter
         self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
         self.model = model.to(self.context.device)
-        freeze(self.model, self.config.model.freeze_depth)
+        anchor = {name: value.clone() for name, value in anchor.items()}
+        gentle = GentleTransfer(self.model, self.config.model, self.config.transfer, anchor)
         trained = self.config.reference.mode == "trainable"
         prepare_reference(self.model, "trainable" if trained else "frozen", None)  # keeps the energies
-        self.step = TrainStep(self.model, self.config.loss, self.config.optimizer, self.context)
+        replay = open_replay(self.config, self.model, self.context)
+        self.step = TrainStep(self.model, self.config, self.context, gentle, replay)
         self.progress = progress
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -102,7 +112,11 @@ class Session:
         self.plan_work(progress.budget_factor, progress.left_out_shards)
         if progress.closed_epochs is None:
             progress.closed_epochs = progress.step // self.sampler.steps_per_epoch
-        self.open(from_state(state["model"], origin="checkpoint"), progress)
+        pulled = self.config.transfer.l2_sp > 0
+        anchor = load(self.folder.path / INITIAL_NAME).state_dict() if pulled else {}
+        self.open(from_state(state["model"], origin="checkpoint"), progress, anchor)
+        if self.step.replay is not None:
+            self.step.replay.load_state_dict(state["replay"])
         self.step.optimizer.load_state_dict(state["optimizer"])
         if self.step.average is not None:
             self.step.average.load_state_dict(state["average"])

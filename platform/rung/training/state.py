@@ -60,6 +60,7 @@ def capture(step: TrainStep, progress: Progress, error_sums: torch.Tensor, origi
         "model": portable_state(step.model),
         "optimizer": step.optimizer.state_dict(),
         "average": average.state_dict() if average is not None else None,
+        "replay": step.replay.state_dict() if step.replay is not None else None,
         "error_sums": error_sums,
         "progress": asdict(progress),
         "config": redacted_values(origin.config.model_dump(mode="json")),

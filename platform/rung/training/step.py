@@ -11,15 +11,17 @@ import torch
 from chgnet.model import CHGNet
 from torch import Tensor
 
-from rung.config.sections import LossConfig, OptimizerConfig
+from rung.config.tree import TrainConfig
 from rung.data.batch import GraphBatch
 from rung.data.sampler import StepPlan
 from rung.model.chgnet import evaluate
 from rung.training.context import TrainContext
 from rung.training.distributed import FlatGradients
+from rung.training.gentle import GentleTransfer
 from rung.training.loss import loss_of, target_errors
 from rung.training.metrics import ErrorSums
 from rung.training.optimizer import WeightAverage, build_optimizer, set_learning_rate
+from rung.training.replay import Replay
 from rung.training.resilience.notice import Heard, Notice, finite_slot, num_slots
 
 
@@ -40,28 +42,50 @@ class GlobalGradient:
 class TrainStep:
     """Model, optimizer and moving average, advanced one global batch at a time."""
 
-    def __init__(self, model: CHGNet, loss: LossConfig, optimizer: OptimizerConfig, context: TrainContext) -> None:
+    def __init__(
+        self,
+        model: CHGNet,
+        config: TrainConfig,
+        context: TrainContext,
+        gentle: GentleTransfer,
+        replay: Replay | None = None,
+    ) -> None:
         self.model = model
-        self.loss_config = loss
-        self.clip_norm = optimizer.clip_norm
+        self.gentle = gentle
+        self.replay = replay
+        self.loss_config = config.loss
+        self.clip_norm = config.optimizer.clip_norm
         self._rank, self._world_size = context.rank, context.world_size
-        self.gradients = FlatGradients(model.parameters(), 1 + num_slots(context.world_size))
-        self.optimizer = build_optimizer(self.gradients.parameters, optimizer)
-        decay = optimizer.ema_decay
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        if replay is not None:
+            named |= {f"replay.{name}": parameter for name, parameter in replay.parameters().items()}
+        self.gradients = FlatGradients(named.values(), 1 + num_slots(context.world_size))
+        depths = [gentle.depths.get(name.removeprefix("replay."), 0) for name in named]
+        self.optimizer = build_optimizer(self.gradients.parameters, config.optimizer, depths)
+        decay = config.optimizer.ema_decay
         self.average = WeightAverage(model.named_parameters(), decay) if decay is not None else None
         self.errors = ErrorSums(self.gradients.buffer.device)
         self._of_step = ErrorSums(self.gradients.buffer.device)
         self._norm: Tensor | None = None
         self._released = time.perf_counter()
         self.losses: list[Tensor] = []
-        """Share of the global loss of each of this rank's micro-batches."""
+        """Share of the global loss of each of this rank's micro-batches, those of the second functional last."""
 
-    def compute(self, plan: StepPlan, batches: Sequence[GraphBatch]) -> bool:
-        """Compute the gradient of this rank's micro-batches; there may be none. False if memory did not suffice."""
+    def compute(self, plan: StepPlan, batches: Sequence[GraphBatch], replayed: Sequence[GraphBatch] = ()) -> bool:
+        """Compute the gradient of this rank's micro-batches; there may be none. False if memory did not suffice.
+
+        Args:
+            plan: the step, with the global number of labels of both functionals.
+            batches: of the target functional.
+            replayed: of the second functional.
+        """
         self.abstain()
         try:
             for batch in batches:
-                self.losses.append(self._accumulate(batch, plan))
+                self.losses.append(self._accumulate(self.model, batch, plan))
+            if self.replay is not None:
+                for batch in replayed:
+                    self.losses.append(self._accumulate(self.replay.model, batch, plan))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -90,16 +114,17 @@ class TrainStep:
         if self.losses:
             slots[0] = torch.stack(self.losses).sum()
         self.gradients.sum_over_ranks()
+        self.gentle.add_pull()
         self._norm = self.gradients.norm()
         norm, loss, *numbers = torch.cat((self._norm[None], slots)).tolist()
         self._released = time.perf_counter()
         return GlobalGradient(norm, loss, Heard.decode(numbers))
 
-    def update(self, rate: float) -> None:
-        """Update the weights with the gradient that was exchanged last."""
+    def update(self, rate: float, epoch: int) -> None:
+        """Update the weights with the gradient that was exchanged last, in this epoch."""
         if self.clip_norm is not None and self._norm is not None:
             self.gradients.clip(self._norm, self.clip_norm)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, rate, self.gentle.factors(epoch))
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
@@ -109,10 +134,10 @@ class TrainStep:
         """Not count the time since the last exchange as a part of the next step: the loop did something else."""
         self._released = time.perf_counter()
 
-    def _accumulate(self, batch: GraphBatch, plan: StepPlan) -> Tensor:
+    def _accumulate(self, model: CHGNet, batch: GraphBatch, plan: StepPlan) -> Tensor:
         weights = self.loss_config
         prediction = evaluate(
-            self.model,
+            model,
             batch,
             forces=weights.force > 0,
             stress=weights.stress > 0,
@@ -122,7 +147,8 @@ class TrainStep:
         errors = target_errors(prediction, batch, weights)
         loss = loss_of(errors, plan.label_counts, weights)
         loss.backward()
-        self._of_step.add(errors.sums)
+        if model is self.model:
+            self._of_step.add(errors.sums)
         return loss.detach()
 
 

@@ -23,6 +23,7 @@ from rung.training.loop import Loop
 from rung.training.resilience.storage import insist
 from rung.training.run import (
     CONFIG_NAME,
+    INITIAL_NAME,
     MODEL_NAME,
     REFERENCE_NAME,
     SUMMARY_NAME,
@@ -80,12 +81,15 @@ def _run(session: Session) -> TrainSummary:
 
 def _start(session: Session) -> None:
     """Begin at step 0 with the initial model, and record what it is worth untouched."""
-    initial = initial_model(session.config, session.dataset, session.records["train"])
-    session.open(initial.model, Progress(initial.reference, {}))
+    initial = initial_model(session.config, session.dataset, session.records["train"], session.context)
+    session.open(initial.model, Progress(initial.reference, {}), initial.model.state_dict())
     session.progress.zero_step = {split: session.errors(split) for split in HELD_OUT}
     if session.context.rank == 0:
         _write_config(session)
         session.write(REFERENCE_NAME, json.dumps(initial.reference, indent=1))
+        if session.config.transfer.l2_sp:
+            path, patience = session.folder.path / INITIAL_NAME, session.config.faults.storage_patience
+            insist(lambda: save_model(initial.model, path, {"of": "the pull towards it"}), str(path), patience)
     session.checkpoint(session.progress.zero_step["validation"])
 
 

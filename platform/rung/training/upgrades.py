@@ -7,12 +7,12 @@ _State = dict[str, Any]
 
 
 def _from_version_1(state: _State) -> _State:
-    """Version 2 keeps what the run has been through, and which epochs are closed by a validation.
+    """Version 2 keeps what the run has been through, which epochs are closed, and a second functional's own weights.
 
     A checkpoint at the end of an epoch was only ever written after its validation, so the epochs before it are closed.
     """
     new = {"closed_epochs": None, "rate_factor": 1.0, "rewinds": 0, "skipped": 0, "budget_factor": 1.0}
-    return {**state, "progress": {**state["progress"], **new, "left_out_shards": [], "changes": []}}
+    return {**state, "replay": None, "progress": {**state["progress"], **new, "left_out_shards": [], "changes": []}}
 
 
 _UPGRADES: Final[tuple[Callable[[_State], _State], ...]] = (_from_version_1,)

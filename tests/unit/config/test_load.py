@@ -116,8 +116,11 @@ def test_round_trip_of_numbers_lists_and_null(write):
         ("model:\n  graph:\n    atom_cutoff: 50", "model.graph.atom_cutoff = 50 (FILE, line 4): must be a number > 0"),
         ("model:\n  graph:\n    atom_cutoff: 50", "and <= 20 (Å)"),
         ("loss: {delta: .inf}", "loss.delta"),
-        ("reference: {mode: refitt}", "must be one of scratch, trainable, frozen, refit; did you mean refit?"),
-        ("reference: {mode: frozen}", "configuration (FILE): reference.mode 'frozen' keeps a pretrained reference"),
+        (
+            "reference: {mode: refitt}",
+            "must be one of scratch, trainable, frozen, refit, residual, isolated; did you mean refit?",
+        ),
+        ("reference: {mode: frozen}", "configuration (FILE): reference.mode 'frozen' builds on a pretrained reference"),
         ("model: {graph: {bond_cutoff: 7.0}}", "model.graph (FILE): bond_cutoff 7.0 Å exceeds atom_cutoff 6.0 Å"),
         ("optimizer:", "optimizer = null (FILE, line 2): must be a section with the keys kind, learning_rate,"),
         ("run: x", "run = 'x' (FILE, line 2): must be a section with the keys name, storage, seed"),

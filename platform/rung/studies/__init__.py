@@ -1,0 +1,1 @@
+"""Many runs or records, one answer: functionals, transfer, scaling."""

@@ -1,0 +1,124 @@
+"""Training on two functionals at once: a second data set whose structures join every step.
+
+The structures of both form one global batch, so each counts the same in the loss. The second functional has its own
+reference, and with `replay.readout: own` its own readout (multi-fidelity); the layers below are shared. Which records
+join a step is a function of the seed and the global step.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from chgnet.model import CHGNet
+from torch import Tensor, nn
+
+from rung.config.sections import BatchConfig, DataConfig
+from rung.config.tree import TrainConfig
+from rung.data.batch import GraphBatch
+from rung.data.dataset import ShardDataset
+from rung.data.loader import BatchLoader
+from rung.data.reference import fit_reference
+from rung.data.sampler import LabelCounts, StepPlan, StepSampler
+from rung.data.staging import staged
+from rung.model.companion import Readout, companion, load_own_state, own_parameters, own_state
+from rung.model.reference import reference_of, set_reference
+from rung.training.context import TrainContext
+from rung.training.initial import load_model
+
+
+def target_batch(config: TrainConfig) -> BatchConfig:
+    """The part of the global batch that comes from the target functional."""
+    if config.replay.path is None:
+        return config.batch
+    return config.batch.model_copy(update={"structures": config.batch.structures - _replayed(config)})
+
+
+def open_replay(config: TrainConfig, model: CHGNet, context: TrainContext) -> "Replay | None":
+    """The second data set of a run, if it has one; the model is on its device."""
+    return None if config.replay.path is None else Replay(config, config.replay.path, model, context)
+
+
+class Replay:
+    """The second functional of a run: its records, and the model that predicts it.
+
+    Args:
+        config: the run.
+        path: of the prepared data.
+        model: of the target functional, whose layers are shared.
+        context: this rank.
+    """
+
+    def __init__(self, config: TrainConfig, path: str, model: CHGNet, context: TrainContext) -> None:
+        self._readout: Readout = config.replay.readout
+        self._data = config.data.model_copy(update={"path": path, "subset": 1.0})
+        self._device = context.device
+        self.dataset = ShardDataset(staged(DataConfig(**self._data.model_dump())))
+        converter = model.graph_converter
+        self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+        records = self.dataset.select("train")
+        batch = config.batch.model_copy(update={"structures": _replayed(config)})
+        rank, world_size = context.rank, context.world_size
+        self._sampler = StepSampler(self.dataset.index, records, batch, config.run.seed + 1, rank, world_size)
+        self.model = companion(model, self._readout)
+        if config.model.init == "none":
+            energies = fit_reference(*self.dataset.compositions_and_energies(records)).energies
+        else:
+            energies = reference_of(load_model(config.model))
+        set_reference(self.model, np.asarray(energies))
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters that the target's model does not have, by name."""
+        return own_parameters(self.model, self._readout)
+
+    def steps(self, first: int) -> Iterator[tuple[StepPlan, list[GraphBatch]]]:
+        """Plan and batches of each global step from `first` on, without end."""
+        for plan, batches in BatchLoader(self.dataset, self._plans(first), self._data):
+            yield plan, [batch.to(self._device) for batch in batches]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What is not shared with the target's model."""
+        return own_state(self.model, self._readout)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state_dict` returned."""
+        load_own_state(self.model, state)
+
+    def _plans(self, first: int) -> Iterator[StepPlan]:
+        epoch, step = divmod(first, self._sampler.steps_per_epoch)
+        while True:
+            yield from self._sampler.plans(epoch, step)
+            epoch, step = epoch + 1, 0
+
+
+def joined(plan: StepPlan, other: StepPlan) -> StepPlan:
+    """The plan of a step whose loss is the mean over the labels of both data sets."""
+    pairs = zip(plan.label_counts.in_target_order(), other.label_counts.in_target_order(), strict=True)
+    return replace(plan, label_counts=LabelCounts(*(mine + theirs for mine, theirs in pairs)))
+
+
+def replay_model_of(state: dict[str, Any], model: CHGNet) -> CHGNet:
+    """The model of the second functional in a checkpoint's state.
+
+    Args:
+        state: of the checkpoint.
+        model: of the target functional in it.
+
+    Raises:
+        ValueError: the run had no second functional.
+    """
+    if not state.get("replay"):
+        raise ValueError("this run was trained without replay.path, so it has one functional: set functional to target")
+    twin = companion(model, state["config"]["replay"]["readout"])
+    load_own_state(twin, state["replay"])
+    return twin
+
+
+def _replayed(config: TrainConfig) -> int:
+    replayed = round(config.replay.share * config.batch.structures)
+    if not 0 < replayed < config.batch.structures:
+        raise ValueError(
+            f"replay.share {config.replay.share} of batch.structures {config.batch.structures} is {replayed}"
+            " structures: raise batch.structures, or choose a share that leaves some of both"
+        )
+    return replayed

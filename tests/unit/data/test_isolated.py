@@ -1,0 +1,56 @@
+"""Energies of isolated atoms in every published layout."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from rung.data.isolated import IsolatedAtomsError, read_isolated_atoms
+
+RECORD = {"elements": ["O"], "nsites": 1, "energy": -1.5}
+CRYSTAL = {"elements": ["O"], "nsites": 4, "energy": -9.0, "energy_atomic": -1.5}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[RECORD], {"O": CRYSTAL}, {"element_types": ["O"], "refs": [-1.5]}, {"O": -1.5}],
+    ids=["atoms", "crystals", "lists", "table"],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_layouts(tmp_path, content, pack):
+    path = tmp_path / "atoms.json"
+    path.write_bytes(pack(json.dumps(content).encode()))
+    energies = read_isolated_atoms(path)
+    assert energies[7] == -1.5
+    assert np.isnan(energies).sum() == 93
+
+
+def test_csv_needs_a_column_where_there_are_several(tmp_path):
+    path = tmp_path / "atoms.csv"
+    path.write_text("Element,PBE,r2SCAN\nO,-1.5,-1.6\nFe,,-7\n")
+    assert read_isolated_atoms(path, "PBE")[7] == -1.5
+    assert np.isnan(read_isolated_atoms(path, "PBE")[25])
+    with pytest.raises(IsolatedAtomsError, match="PBE, r2SCAN"):
+        read_isolated_atoms(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([RECORD, {**RECORD, "energy": -2.0}], "two energies of O"),
+        ([{"elements": ["O"], "nsites": 2, "energy": -3.0}], "no energy_atomic"),
+        ({"Qq": 1.0}, "no element"),
+        ([], "no energy of any element"),
+    ],
+)
+def test_files_that_say_nothing_clear_are_refused(tmp_path, content, message):
+    path = tmp_path / "atoms.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(IsolatedAtomsError, match=message):
+        read_isolated_atoms(path)
+
+
+def test_published_table(shared_data):
+    energies = read_isolated_atoms(shared_data / "isolated-atoms-mp" / "atomic_energies.csv", "r2SCAN")
+    assert energies[0] == -1.12253494

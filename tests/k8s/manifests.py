@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import yaml
 from jsonschema import Draft202012Validator
+from kubernetes_validate.utils import schema_contents
+from referencing import Registry, Resource
 
 Object = dict[str, Any]
 
@@ -63,13 +64,30 @@ def closed(schema: Any) -> Any:
     return result
 
 
+@cache
+def core_schema(file: str, version: str) -> Draft202012Validator:
+    """Strict schema of one kind; kubernetes-validate itself reads its 2 MB of definitions anew for each object."""
+    folder = f"kubernetes-json-schema/v{version}-local-strict"
+    registry = Registry().with_resources([definitions(version)])
+    return Draft202012Validator(schema_contents(f"{folder}/{file}.json", version), registry=registry)
+
+
+@cache
+def definitions(version: str) -> tuple[str, Resource[Any]]:
+    contents = schema_contents(f"kubernetes-json-schema/v{version}-local-strict/_definitions.json", version)
+    resource = Resource.from_contents(contents)
+    return resource.id() or "", resource
+
+
+def core_validator(item: Object, version: str) -> Iterator[Any]:
+    api_version = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", item["apiVersion"])
+    return core_schema(f"{item['kind'].lower()}-{api_version}", version).iter_errors(item)
+
+
 def schema_faults(item: Object, version: str, crds: Path | None) -> Iterator[str]:
     name = f"{item['kind']}/{item['metadata']['name']}"
     if item["kind"] not in CRDS:
-        try:
-            kubernetes_validate.validate(item, version, strict=True)
-        except kubernetes_validate.ValidationError as error:
-            yield f"{name}: {error.message}"
+        yield from (f"{name}: {error.json_path}: {error.message}" for error in core_validator(item, version))
         return
     for pod in pods([item]):
         bare = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": pod["spec"]}

@@ -188,6 +188,11 @@ def container_faults(container: Object, volumes: set[str], known: dict[tuple[str
         yield "privileges may grow"
     if security.get("capabilities", {}).get("drop") != ["ALL"]:
         yield "capabilities are not dropped"
+    yield from environment_faults(container, known)
+    yield from resource_faults(container.get("resources", {}))
+
+
+def environment_faults(container: Object, known: dict[tuple[str, str], Object]) -> Iterator[str]:
     for source in container.get("envFrom", []):
         if "configMapRef" in source and ("ConfigMap", source["configMapRef"]["name"]) not in known:
             yield f"no ConfigMap {source['configMapRef']['name']}"
@@ -197,7 +202,6 @@ def container_faults(container: Object, volumes: set[str], known: dict[tuple[str
             yield f"no key {key['key']} in a Secret {key['name']}"
         if "value" in variable and re.search("PASSWORD|TOKEN|SECRET", variable["name"]):
             yield f"{variable['name']} is in plain text"
-    yield from resource_faults(container.get("resources", {}))
 
 
 def resource_faults(resources: Object) -> Iterator[str]:

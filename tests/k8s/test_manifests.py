@@ -35,6 +35,11 @@ def crds() -> Path:
     return folder
 
 
+def cloud(overlays: dict[str, tuple[list[Object], list[Object]]]) -> list[Object]:
+    cluster, jobs = overlays["cloud"]
+    return cluster + jobs
+
+
 def faults(
     items: list[Object], version: str, crds: Path | None = None, around: list[Object] | None = None
 ) -> list[str]:

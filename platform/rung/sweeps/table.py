@@ -66,14 +66,14 @@ class LiveTable:
     def lines(self, outcomes: Sequence[Outcome]) -> list[str]:
         """The table."""
         best = best_of(outcomes)
-        lines = [f"{'trial':>7}  {'state':9}{'epochs':>7}{'score':>10}{'time':>9}  values"]
+        lines = [f"{'trial':>7}  {'state':9}{'epochs':>7}{'score':>10}{'time':>13}  values"]
         hidden = max(0, len(outcomes) - _SHOWN)
         for outcome in outcomes[hidden:]:
             trial = outcome.trial
             mark = "*" if best is not None and trial.number == best.trial.number else " "
             figure = f"{outcome.score:.4g}" if outcome.objectives is not None else "-"
             lines.append(
-                f"{mark}{trial.number:>6}  {trial.state:9}{outcome.epochs:>7}{figure:>10}{duration(trial.seconds):>9}"
+                f"{mark}{trial.number:>6}  {trial.state:9}{outcome.epochs:>7}{figure:>10}{duration(trial.seconds):>13}"
                 f"  {values_text(outcome)}"
             )
         if hidden:

@@ -99,8 +99,11 @@ class SweepConfig(FinetuneConfig):
     @model_validator(mode="after")
     def _space_fits(self) -> Self:
         parse_space(self.sweep.space, FinetuneConfig)
-        if self.launcher.kind == "torchrun":
-            raise ValueError("launcher.kind is 'torchrun', but the trials of a sweep run on Ray: set it to ray")
+        if self.launcher.kind != "ray":
+            raise ValueError(
+                f"launcher.kind is {self.launcher.kind!r}, but a sweep's trials run on Ray, which starts on this"
+                " machine where there is no cluster: set launcher.kind to ray"
+            )
         return self
 
     @property

@@ -69,6 +69,8 @@ def run_sweep(config: SweepConfig, loop: Loop = train) -> Path:
     trials.check_draws()
     tracker = SweepTracker(config) if config.tracking.kind == "mlflow" else None
     try:
+        if tracker is not None:
+            tracker.catch_up(trials)
         if trials.to_do():
             _run_trials(config, trials, tracker, loop)
         return _finish(config, trials, tracker, folder)

@@ -15,12 +15,13 @@ from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
+from rung.config.secrets import redacted, redacted_values
 from rung.config.tree import FinetuneConfig, SweepConfig
 from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, flatten, is_alive
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.orchestration.watch import RunWatcher
 from rung.sweeps.outcome import Outcome
-from rung.sweeps.trials import trial_name
+from rung.sweeps.trials import Trials, trial_name
 from rung.training.run import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,13 @@ class SweepTracker:
         thread.start()
         self._endings.append(thread)
 
+    def catch_up(self, trials: Trials) -> None:
+        """End the runs of trials that had ended when an earlier start was killed, before MLflow heard of it."""
+        for trial in trials.known():
+            if trial.ended and self._is_open(trial.number):
+                self.follow(trial.number, trials.config_of(trial))
+                self.end(trial.number, trial.state, trial.error)
+
     def interrupt(self) -> None:
         """Leave the books as they are after a sweep that did not come to its end; the next start goes on with them."""
         self._wait()
@@ -98,7 +106,7 @@ class SweepTracker:
         run = self._client.create_run(
             experiment, run_name=self._config.run.name, tags={"rung.sweep": str(self._folder.path)}
         )
-        values = flatten(self._config.model_dump(mode="json", exclude={"tracking"}))
+        values = flatten(redacted_values(self._config.model_dump(mode="json", exclude={"tracking"})))
         params = [Param(name, value) for name, value in values.items()]
         self._client.log_batch(run.info.run_id, params=params)
         self._folder.write(RUN_ID_NAME, run.info.run_id)
@@ -149,6 +157,10 @@ class SweepTracker:
         self._client.set_registered_model_alias(name, ALIAS, known[0].version)
         logger.info("MLflow: registered %s, version %s, as %s@%s", name, known[0].version, name, ALIAS)
 
+    def _is_open(self, number: int) -> bool:
+        child = self._child(number)
+        return child is None or self._client.get_run(child).info.status == "RUNNING"
+
     def _child(self, number: int) -> str | None:
         path = self._folder.path / "trials" / trial_name(number) / RUN_ID_NAME
         return path.read_text() if path.exists() else None
@@ -165,4 +177,6 @@ class SweepTracker:
         try:
             write()
         except Exception as error:  # noqa: BLE001 (whatever a tracker raises, the sweep's own files are complete)
-            logger.warning("MLflow at %s did not take %s: %s", self.uri, what, str(error).partition("\n")[0])
+            logger.warning(
+                "MLflow at %s did not take %s: %s", redacted(self.uri), what, str(error).partition("\n")[0]
+            )

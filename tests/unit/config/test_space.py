@@ -78,3 +78,5 @@ def test_a_sweep_is_checked_when_its_config_is_read():
     space = {"optimizer.learning_rate": {"choice": [1e-3]}}
     with pytest.raises(ValueError, match="there is no probe"):
         SweepConfig.model_validate(tree | {"sweep": {"space": space, "objectives": ["probe_force_mae"]}})
+    with pytest.raises(ValueError, match=r"set launcher\.kind to ray"):
+        SweepConfig.model_validate(tree | {"sweep": {"space": space}, "launcher": {"kind": "local"}})

@@ -24,6 +24,8 @@ from rung.training.trainer import train
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).resolve().parents[2]
+RAY_AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+"""Ray's own processes, which notice the death of their node late: up to minutes on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -146,28 +148,28 @@ def wait_for_free_cpus(ray, cpus):
 
 
 def test_a_driver_that_is_killed_twice(storage, small_dataset, start_weights):
-    tree = tree_of(storage, small_dataset, start_weights, trials=4, concurrent=1)
-    tree |= {"training": {"epochs": 6}}
+    tree = tree_of(storage, small_dataset, start_weights, trials=2, concurrent=1)
+    tree |= {"training": {"epochs": 4}}
     config = storage / "sweep.yaml"
     config.write_text(yaml.safe_dump(tree))
     folder = storage / "sweep"
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
     command = [sys.executable, "jobs/sweep.py", "--config", str(config)]
-    values = {}
-    for number in (1, 3):
+    values, left_behind = {}, []
+    for number in (1, 2):
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-        began = psutil.Process(process.pid).children
         wait_for_epoch(folder / "trials" / f"trial-{number:03}" / "metrics.jsonl", process)
-        children = began(recursive=True)
+        children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
         _, alive = psutil.wait_procs(children, timeout=60)
-        assert not alive
+        left_behind += alive
+        assert {one.name() for one in alive} <= RAY_AGENTS
         values |= trials_of(folder)
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {row["number"]: row for row in json.loads((folder / "summary.json").read_text())["trials"]}
-    assert sorted(rows) == [0, 1, 2, 3, 4, 5]
+    assert sorted(rows) == [0, 1, 2, 3]
     assert all(rows[number]["values"] == known["values"] for number, known in values.items())
     assert rows[0]["starts"] == 1  # it had ended before the first kill
     assert rows[1]["starts"] == 2
@@ -177,9 +179,10 @@ def test_a_driver_that_is_killed_twice(storage, small_dataset, start_weights):
         epochs = [line["epoch"] for line in lines if "validation/loss" in line and "epoch" in line]
         assert epochs == list(range(row["epochs"]))
     assert RunFolder(folder / "trials/trial-001").checkpoints().steps()
+    assert not psutil.wait_procs(left_behind, timeout=120)[1]
     client = MlflowClient(tracking_uri=f"sqlite:///{storage}/mlflow.db")
     experiment = client.get_experiment_by_name("rung").experiment_id
-    assert len(client.search_runs([experiment])) == 1 + 6  # no run has a second one in MLflow
+    assert len(client.search_runs([experiment])) == 1 + 4  # no run has a second one in MLflow
 
 
 def wait_for_epoch(path, process):

@@ -1,6 +1,7 @@
 """Who is pruned, who never is, and what a second start remembers."""
 
 import math
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +15,16 @@ ASHA = SchedulerConfig(kind="asha", grace=1, reduction=2)
 CONTROLLER = SimpleNamespace(get_live_trials=list, get_trials=list)
 
 
+@cache
 def trial(number):
-    return SimpleNamespace(trial_id=f"id-{number}", config={"number": number})
+    """One object for a number, as Tune keeps one: the median rule tells trials apart by identity."""
+    return TuneTrial(number)
+
+
+class TuneTrial:
+    def __init__(self, number):
+        self.trial_id = f"id-{number}"
+        self.config = {"number": number}
 
 
 def add(scheduler, number, searched=True, last_epoch=4):

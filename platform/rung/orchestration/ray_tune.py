@@ -7,8 +7,8 @@ and so its run, and `sweep.trials` may be raised later.
 
 import logging
 import os
+import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -110,7 +110,7 @@ def _run_trials(config: SweepConfig, trials: Trials, tracker: SweepTracker | Non
         scheduler = SweepScheduler(config.sweep.scheduler, config.sweep.objectives, before)
         table = LiveTable(sys.stderr, trials.total, at_once)
         journal = SweepJournal(config.sweep, trials, scheduler, tracker, table)
-        with tempfile.TemporaryDirectory(prefix="rung-tune-") as scratch:
+        with _scratch(trials.folder.parent / ".tune") as scratch:
             tune.Tuner(
                 tune.with_resources(
                     partial(run_trial, sweep=config.model_dump(mode="json"), loop=loop), _resources(demand)
@@ -125,7 +125,7 @@ def _run_trials(config: SweepConfig, trials: Trials, tracker: SweepTracker | Non
                 ),
                 run_config=tune.RunConfig(
                     name=config.run.name,
-                    storage_path=scratch,
+                    storage_path=str(scratch),
                     verbose=0,
                     callbacks=[journal],
                     failure_config=tune.FailureConfig(max_failures=config.launcher.max_failures),
@@ -197,6 +197,16 @@ def _resolved(config: SweepConfig) -> SweepConfig:
         return config
     elsewhere = resolve_paths(config.model_copy(update={"data": config.data.model_copy(update={"path": probe})}))
     return config.model_copy(update={"sweep": config.sweep.model_copy(update={"probe": elsewhere.data.path})})
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder for what Tune writes, which nobody reads; a start that was killed may have left one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

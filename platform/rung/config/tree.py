@@ -104,6 +104,11 @@ class SweepConfig(FinetuneConfig):
                 f"launcher.kind is {self.launcher.kind!r}, but a sweep's trials run on Ray, which starts on this"
                 " machine where there is no cluster: set launcher.kind to ray"
             )
+        if self.launcher.min_workers != self.launcher.max_workers:
+            raise ValueError(
+                f"launcher.num_workers is {self.launcher.num_workers}, but how many trials run at once is derived"
+                " from a fixed number of ranks each: give a whole number"
+            )
         return self
 
     @property

@@ -89,7 +89,7 @@ def probe_errors(config: SweepConfig, folder: Path) -> dict[str, float]:
 
 
 def _train(config: TrainConfig, loop: Loop) -> None:
-    if config.launcher.num_workers == 1:
+    if config.launcher.max_workers == 1:
         loop(config, TrialContext(), [DescriptionSink()])
     elif not run_on_ray(config, callbacks=[TuneReportCallback()], loop=loop).completed:
         raise LaunchError("the ranks ended before the last step")

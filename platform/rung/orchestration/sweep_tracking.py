@@ -177,6 +177,4 @@ class SweepTracker:
         try:
             write()
         except Exception as error:  # noqa: BLE001 (whatever a tracker raises, the sweep's own files are complete)
-            logger.warning(
-                "MLflow at %s did not take %s: %s", redacted(self.uri), what, str(error).partition("\n")[0]
-            )
+            logger.warning("MLflow at %s did not take %s: %s", redacted(self.uri), what, str(error).partition("\n")[0])

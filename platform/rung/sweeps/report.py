@@ -183,7 +183,7 @@ def _cost(section: Section, config: SweepConfig, outcomes: Sequence[Outcome]) ->
     for one in outcomes:
         seconds = one.trial.seconds
         per_epoch = seconds / one.epochs if one.epochs else None
-        hours = seconds * launcher.num_workers * launcher.cpus_per_worker / 3600
+        hours = seconds * launcher.min_workers * launcher.cpus_per_worker / 3600
         begun = one.trial.started - first
         rows.append([one.trial.number, begun, seconds, one.trial.starts, one.epochs, per_epoch, hours])
     section.table(columns, rows, "Wall time of all starts of a trial; CPU hours are what it had reserved.")

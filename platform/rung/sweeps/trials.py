@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from rung.config.load import ConfigError, apply_overrides
+from rung.config.secrets import redacted_values
 from rung.config.tree import FinetuneConfig, SweepConfig
 from rung.sweeps.draw import Point, grid, random_point, tpe_point
 from rung.training.run import RunFolder
@@ -212,7 +213,7 @@ class SweepFolder:
         path = self.path / "sweep.json"
         if (self.path / "checkpoints").exists():
             raise ValueError(f"{self.path} holds a run: give the sweep a run.name of its own")
-        now = self._config.model_dump(mode="json")
+        now = redacted_values(self._config.model_dump(mode="json"))
         if path.exists():
             then = json.loads(path.read_text())
             changed = [key for key in _changed(then, now) if not key.startswith(self._FREE)]

@@ -7,13 +7,19 @@ READY   := $(VENV)/.installed
 BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py)))
 
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
-demo test: export OMP_NUM_THREADS ?= 1
+demo sweep-demo test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean-demo
+.PHONY: demo sweep-demo test lint bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
 	$(PY) jobs/demo.py
+
+sweep-demo: $(READY)           ## learning rate x freeze depth on the demo's data, in demo/runs/sweep
+	$(PY) jobs/prepare_data.py --config jobs/configs/demo/prepare_gga.yaml
+	$(PY) jobs/pretrain.py --config jobs/configs/demo/pretrain.yaml
+	$(PY) jobs/prepare_data.py --config jobs/configs/demo/prepare_r2scan.yaml
+	$(PY) jobs/sweep.py --config jobs/configs/demo/sweep.yaml
 
 test: $(READY)                 ## the whole test suite
 	$(PY) -m pytest $(PYTEST)

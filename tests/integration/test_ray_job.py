@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rung.config.tree import TrainConfig
+from rung.training.context import LocalContext
+from rung.training.trainer import train
+
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +79,31 @@ def dashboard():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def mlflow_server(tmp_path):
+    """Address of an MLflow server with a database of its own."""
+    (port,) = free_ports(1)
+    store = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "art")]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (tmp_path / "mlflow.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "mlflow.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
 def submit(dashboard, *entrypoint):
     command = ["job", "submit", "--address", dashboard, "--runtime-env", "jobs/runtime_env.yaml", "--"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -111,6 +140,46 @@ def test_a_submitted_pretraining_job_leaves_its_summary(dashboard, small_dataset
     summary = tmp_path / "runs" / "submitted" / "summary.json"
     assert json.loads(summary.read_text())["completed"]
     assert str(summary) in output
+
+
+def test_a_submitted_sweep_is_in_the_books_of_an_mlflow_server(dashboard, mlflow_server, small_dataset, tmp_path):
+    from mlflow import MlflowClient
+
+    tree = {
+        "run": {"name": "weights", "storage": str(tmp_path / "runs")},
+        "data": {"path": str(small_dataset)},
+        "batch": {"structures": 8},
+        "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
+        "reference": {"mode": "scratch"},
+        "training": {"epochs": 0},
+    }
+    weights = train(TrainConfig.model_validate(tree), LocalContext()).run
+    search = {
+        "trials": 2,
+        "space": {"optimizer.learning_rate": {"choice": [1e-4, 1e-3]}},
+        "registered_model": "submitted",
+    }
+    tree |= {
+        "run": {"name": "sweep", "storage": str(tmp_path / "runs")},
+        "model": {"init": weights},
+        "reference": {"mode": "refit"},
+        "training": {"epochs": 2},
+        "tracking": {"uri": mlflow_server, "experiment": "served"},
+        "sweep": search,
+    }
+    config = tmp_path / "sweep.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    code, output = submit(dashboard, "jobs/sweep.py", "--config", str(config))
+    assert code == 0, output
+    summary = json.loads((tmp_path / "runs" / "sweep" / "summary.json").read_text())
+    assert {row["state"] for row in summary["trials"]} <= {"finished", "pruned"}
+    client = MlflowClient(tracking_uri=mlflow_server)
+    runs = client.search_runs([client.get_experiment_by_name("served").experiment_id])
+    assert len(runs) == 1 + 4
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs if run is not parent} == {parent.info.run_id}
+    assert client.get_model_version_by_alias("submitted", "champion").run_id == parent.info.run_id
+    assert client.list_artifacts(parent.info.run_id, "best")
 
 
 def test_a_job_that_would_store_its_run_in_the_upload_is_refused(dashboard, small_dataset):

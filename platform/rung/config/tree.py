@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from rung.config.preparation import FilterConfig, GraphConfig, ParallelConfig, ShardConfig, SourceConfig, SplitConfig
 from rung.config.reference import ReferenceConfig
+from rung.config.search import SearchConfig
 from rung.config.section import Section, setting
 from rung.config.sections import (
     BatchConfig,
@@ -20,6 +21,7 @@ from rung.config.sections import (
     TrackingConfig,
     TrainingConfig,
 )
+from rung.config.space import Dimension, parse_space
 from rung.config.transfer import ReplayConfig, TransferConfig
 
 SplitName = Literal["train", "validation", "test"]
@@ -87,6 +89,36 @@ class FinetuneConfig(TrainConfig):
                 " file or a run's folder, or use jobs/pretrain.py to train from random weights"
             )
         return self
+
+
+class SweepConfig(FinetuneConfig):
+    """sweep: many fine-tuning runs that differ in the keys of a search space. All other keys are those of one run."""
+
+    sweep: SearchConfig = setting(..., "the search")
+
+    @model_validator(mode="after")
+    def _space_fits(self) -> Self:
+        parse_space(self.sweep.space, FinetuneConfig)
+        if self.launcher.kind != "ray":
+            raise ValueError(
+                f"launcher.kind is {self.launcher.kind!r}, but a sweep's trials run on Ray, which starts on this"
+                " machine where there is no cluster: set launcher.kind to ray"
+            )
+        if self.launcher.min_workers != self.launcher.max_workers:
+            raise ValueError(
+                f"launcher.num_workers is {self.launcher.num_workers}, but how many trials run at once is derived"
+                " from a fixed number of ranks each: give a whole number"
+            )
+        return self
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The search space."""
+        return parse_space(self.sweep.space, FinetuneConfig)
+
+    def base(self) -> FinetuneConfig:
+        """The run that every trial is a variant of."""
+        return FinetuneConfig.model_validate(self.model_dump(exclude={"sweep"}))
 
 
 class EvaluateConfig(Section):

@@ -39,17 +39,17 @@ class TrackedRun:
         self._last_steps = {name: _last_step(client, run_id, name) for name in run.data.metrics}
 
     @classmethod
-    def open(cls, description: RunDescription, uri: str) -> Self:
-        """Find the MLflow run of a training run, or create it with its parameters, tags and manifest."""
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        client = MlflowClient(tracking_uri=uri)
+    def open(cls, description: RunDescription, uri: str, tags: Mapping[str, str] | None = None) -> Self:
+        """Find the MLflow run of a training run, or create it with its parameters, tags (and `tags`) and manifest."""
+        client = client_of(uri)
         folder = RunFolder(description.folder)
-        experiment_id = _experiment(client, description, uri)
+        experiment_id = experiment_of(client, description.config.tracking.experiment, description.folder.parent, uri)
         known = folder.path / RUN_ID_NAME
-        if known.exists() and _is_alive(client, known.read_text()):
+        if known.exists() and is_alive(client, known.read_text()):
             return cls(client, known.read_text())
-        run = client.create_run(experiment_id, run_name=description.config.run.name, tags=_tags(description))
+        run = client.create_run(
+            experiment_id, run_name=description.config.run.name, tags={**_tags(description), **(tags or {})}
+        )
         run_id = run.info.run_id
         params = [Param(name, value) for name, value in parameters(description).items()]
         for first in range(0, len(params), _MAX_PARAMS):
@@ -97,18 +97,18 @@ def parameters(description: RunDescription) -> dict[str, str]:
 
     Without `tracking`, whose address may hold a password.
     """
-    values = redacted_values(description.config.model_dump(mode="json", exclude={"tracking"}))
-    flat = dict(_flatten(values, ""))
+    flat = flatten(redacted_values(description.config.model_dump(mode="json", exclude={"tracking"})))
     return {**flat, "num_parameters": str(description.num_parameters)}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
-    flat: list[tuple[str, str]] = []
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys, and values as text."""
+    flat: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)))
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return flat
 
 
@@ -117,13 +117,26 @@ def _tags(description: RunDescription) -> dict[str, str]:
     return {"rung.run": str(description.folder), "rung.manifest_hash": description.manifest_hash, **versions}
 
 
-def _experiment(client: MlflowClient, description: RunDescription, uri: str) -> str:
-    """Id of the experiment; a database without a server keeps its artifacts beside the runs."""
-    name = description.config.tracking.experiment
+def client_of(uri: str) -> MlflowClient:
+    """A client that keeps quiet."""
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def experiment_of(client: MlflowClient, name: str, storage: Path, uri: str) -> str:
+    """Id of the experiment, which is made if it is not there.
+
+    Args:
+        client: of the server or database.
+        name: of the experiment.
+        storage: folder of the runs; a database without a server keeps its artifacts there.
+        uri: of the server or database.
+    """
     found = client.get_experiment_by_name(name)
     if found is not None:
         return found.experiment_id
-    folder = description.folder.parent / "mlartifacts" / name
+    folder = storage / "mlartifacts" / name
     try:
         return client.create_experiment(name, artifact_location=None if uri.startswith("http") else folder.as_uri())
     except MlflowException as error:
@@ -133,7 +146,8 @@ def _experiment(client: MlflowClient, description: RunDescription, uri: str) -> 
         return found.experiment_id  # another run was quicker
 
 
-def _is_alive(client: MlflowClient, run_id: str) -> bool:
+def is_alive(client: MlflowClient, run_id: str) -> bool:
+    """Whether MLflow knows the run, and nobody deleted it."""
     try:
         return client.get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException as error:

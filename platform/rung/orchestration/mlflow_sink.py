@@ -51,9 +51,11 @@ class MlflowSink:
     Args:
         interval: seconds between two batches.
         patience: seconds to wait at the end for an MLflow that makes no progress.
+        tags: of the run, besides its own.
     """
 
-    def __init__(self, interval: float = 2.0, patience: float = 60.0) -> None:
+    def __init__(self, interval: float = 2.0, patience: float = 60.0, tags: Mapping[str, str] | None = None) -> None:
+        self._tags = dict(tags or {})
         self._interval = interval
         self._patience = patience
         self._waiting: list[tuple[str, float, int, int]] = []
@@ -134,7 +136,7 @@ class MlflowSink:
         from rung.orchestration.mlflow_run import MAX_METRICS, TrackedRun  # noqa: PLC0415
 
         if self._run is None:
-            self._run = TrackedRun.open(self._description, self._uri)
+            self._run = TrackedRun.open(self._description, self._uri, self._tags)
         while self._waiting:
             with self._lock:
                 batch = self._waiting[:MAX_METRICS]

@@ -1,15 +1,18 @@
 """Paths of a config made absolute where the user typed them: Ray's workers run in other folders."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from rung.config.tree import TrainConfig
 from rung.data.staging import is_url
+
+AnyTrainConfig = TypeVar("AnyTrainConfig", bound=TrainConfig)
 
 _UPLOADED_FOLDER = "_ray_pkg_"
 """Ray unpacks a submitted working_dir into a folder of this prefix, and deletes it when the job is over."""
 
 
-def resolve_paths(config: TrainConfig) -> TrainConfig:
+def resolve_paths(config: AnyTrainConfig) -> AnyTrainConfig:
     """The same config with absolute `run.storage`, `data.path` and, where it is a path, `model.init`.
 
     Raises:

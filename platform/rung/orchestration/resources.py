@@ -45,8 +45,13 @@ class Demand:
 
     def fits_on(self, node: NodeResources) -> int:
         """How many ranks one node holds at once."""
-        limits = [node.get(name, 0) / amount for name, amount in self.per_worker().items()]
-        return math.floor(min(limits) + _ROUNDING)
+        by_cpus = math.floor(node.get("CPU", 0) / self.cpus + _ROUNDING)
+        return min(by_cpus, self._fit_on_gpus(node.get("GPU", 0))) if self.gpus > 0 else by_cpus
+
+    def _fit_on_gpus(self, gpus: float) -> int:
+        if self.gpus >= 1:
+            return math.floor(gpus / self.gpus + _ROUNDING)
+        return math.floor(gpus + _ROUNDING) * math.floor(1 / self.gpus + _ROUNDING)  # a share lies on one GPU
 
 
 def demand_of(launcher: LauncherConfig, nodes: Sequence[NodeResources]) -> Demand:
@@ -79,6 +84,28 @@ def shortage(demand: Demand, nodes: Sequence[NodeResources]) -> str | None:
         f"the run asks for {demand} = {' and '.join(needed)}, but the cluster's {_count(len(nodes), 'node')} with"
         f" {' and '.join(present)} in all can hold {_count(capacity, 'such rank')} (a rank must fit on one node):"
         f" lower {fewer}, or add nodes"
+    )
+
+
+def runs_at_once(demand: Demand, nodes: Sequence[NodeResources]) -> int:
+    """How many runs the nodes hold at the same time.
+
+    Ranks are alike, and a run's ranks are placed together or not at all. So runs up to this number never wait for each
+    other's resources, however the ranks are spread.
+    """
+    return sum(demand.fits_on(node) for node in nodes) // demand.num_workers
+
+
+def refused_trials(wanted: int, demand: Demand, nodes: Sequence[NodeResources]) -> str | None:
+    """Why so many trials cannot run at once, with the arithmetic; None if they can."""
+    fit = runs_at_once(demand, nodes)
+    if wanted <= fit:
+        return None
+    ranks = sum(demand.fits_on(node) for node in nodes)
+    return (
+        f"sweep.concurrent {wanted} asks for {wanted} x {demand}, but the cluster's {_count(len(nodes), 'node')} can"
+        f" hold {_count(ranks, 'such rank')}, so {ranks} // {demand.num_workers} = {_count(fit, 'trial')} at once:"
+        " lower sweep.concurrent, or leave it out"
     )
 
 

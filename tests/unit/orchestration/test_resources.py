@@ -1,7 +1,7 @@
 import pytest
 
 from rung.config.sections import LauncherConfig
-from rung.orchestration.resources import Demand, demand_of, shortage
+from rung.orchestration.resources import Demand, demand_of, refused_trials, runs_at_once, shortage
 
 CPU_NODE = {"CPU": 8.0, "memory": 1e9}
 GPU_NODE = {"CPU": 16.0, "GPU": 4.0}
@@ -17,6 +17,9 @@ GPU_NODE = {"CPU": 16.0, "GPU": 4.0}
         (Demand(1, 1.0, 1.0), GPU_NODE, 4),
         (Demand(1, 8.0, 1.0), GPU_NODE, 2),
         (Demand(1, 1.0, 0.25), GPU_NODE, 16),
+        (Demand(1, 1.0, 0.6), GPU_NODE, 4),  # a share lies on one GPU, and two of them do not fit on it
+        (Demand(1, 1.0, 0.3), {"CPU": 16.0, "GPU": 2.0}, 6),
+        (Demand(1, 1.0, 3.0), GPU_NODE, 1),
         (Demand(1, 1.0, 0.0), {}, 0),
     ],
 )
@@ -73,3 +76,27 @@ def test_an_elastic_run_asks_for_its_fewest_ranks_and_passes_the_range_on():
     assert demand_of(LauncherConfig(num_workers=3), [CPU_NODE]).workers == 3
     assert shortage(demand, [{"CPU": 2.0}]) is None
     assert shortage(demand, [{"CPU": 1.0}]) is not None
+
+
+@pytest.mark.parametrize(
+    ("demand", "nodes", "expected"),
+    [
+        (Demand(2, 1.0, 0.0), [{"CPU": 4.0}], 2),
+        (Demand(2, 1.0, 0.0), [{"CPU": 3.0}], 1),
+        (Demand(2, 1.0, 0.0), [{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}], 2),  # ranks of a run may spread
+        (Demand(3, 1.0, 0.0), [{"CPU": 2.0}], 0),
+        (Demand(1, 1.0, 0.5), [GPU_NODE], 8),
+        (Demand(1, 4.0, 0.5), [GPU_NODE], 4),
+    ],
+)
+def test_runs_at_once(demand, nodes, expected):
+    assert runs_at_once(demand, nodes) == expected
+
+
+def test_more_trials_than_fit_are_refused_with_the_arithmetic():
+    demand = Demand(2, 1.0, 0.0)
+    assert refused_trials(2, demand, [{"CPU": 4.0}]) is None
+    assert refused_trials(2, demand, [{"CPU": 3.0}]) == (
+        "sweep.concurrent 2 asks for 2 x 2 ranks x (1 CPU, 0 GPUs), but the cluster's 1 node can hold 3 such ranks, so"
+        " 3 // 2 = 1 trial at once: lower sweep.concurrent, or leave it out"
+    )

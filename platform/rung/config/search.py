@@ -1,0 +1,64 @@
+"""What a sweep searches, how it chooses trials, and when it gives one up."""
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from rung.config.section import Section, setting
+
+Objective = Literal["energy_mae", "force_mae", "stress_mae", "magmom_mae", "probe_force_mae"]
+
+
+class SchedulerConfig(Section):
+    """When a trial that does badly is stopped."""
+
+    kind: Literal["asha", "median", "none"] = setting(
+        "asha",
+        "asha: at epochs grace, grace x reduction, ... only the best 1 / reduction go on; median: stopped when worse"
+        " than the median of the others; none: every trial runs to its end",
+    )
+    grace: int = setting(1, "epochs that every trial is given", unit="epochs", ge=1)
+    reduction: float = setting(3.0, "asha: one of so many goes on", gt=1)
+
+
+class SearchConfig(Section):
+    """The search itself. Each trial is an ordinary run with its folder below run.storage / run.name / trials."""
+
+    space: dict[str, Any] = setting(
+        ...,
+        "key of this configuration: one of {log_uniform: [low, high]}, {uniform: [low, high]}, {choice: [...]},"
+        " {grid: [...]}; with `when: {other key: [values]}` it is varied for these values only",
+        min_length=1,
+    )
+    trials: int = setting(
+        16, "trials besides the two that are always run, untouched model and paper's recipe; grid: at most", ge=1
+    )
+    searcher: Literal["random", "grid", "tpe"] = setting(
+        "random", "random draws; grid: all combinations; tpe: Optuna's tree-structured Parzen estimator"
+    )
+    objectives: tuple[Objective, ...] = setting(
+        ("energy_mae",),
+        "validation errors to make small; several are ranked by their geometric mean and given one by one to tpe",
+        min_length=1,
+    )
+    probe: str | None = setting(
+        None, "prepared GGA data on whose validation materials forgetting is measured (probe_force_mae)"
+    )
+    scheduler: SchedulerConfig = setting(SchedulerConfig(), "when trials are stopped")
+    concurrent: int | None = setting(
+        None, "most trials at a time; as many as the cluster holds if absent", unit="trials", ge=1
+    )
+    registered_model: str | None = setting(
+        None, "name under which MLflow registers the best model, with the alias champion", min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _probe_for_its_objective(self) -> Self:
+        if "probe_force_mae" in self.objectives and self.probe is None:
+            raise ValueError(
+                "objectives holds probe_force_mae, but there is no probe: set sweep.probe to prepared GGA data,"
+                " or leave that objective out"
+            )
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives {list(self.objectives)} names one twice: keep one")
+        return self

@@ -79,7 +79,7 @@ def note_records(folder, start, rank, fault):
         self.session.step.session = self.session
         return steps_of(self, epoch, first)
 
-    def noting(self, plan, batches):
+    def noting(self, plan, batches, *replayed):
         number = self.session.progress.step + 1
         ids = [record_id for batch in batches for record_id in batch.record_ids.tolist()]
         file.write(json.dumps({"step": number, "ids": ids}) + "\n")
@@ -90,7 +90,7 @@ def note_records(folder, start, rank, fault):
                 return False
             if fault.kind == "not a number":
                 batches = [replace(batch, energy=batch.energy * torch.nan) for batch in batches]
-        return compute(self, plan, batches)
+        return compute(self, plan, batches, *replayed)
 
     step.TrainStep.compute = noting
     loop.Loop._steps_of = with_step

@@ -37,9 +37,9 @@ def spoiling(monkeypatch, spoil, when):
     """Have `spoil` change the batches of steps for which `when(number of the attempt)` holds."""
     compute, attempts = step.TrainStep.compute, []
 
-    def spoilt(self, plan, batches):
+    def spoilt(self, plan, batches, *replayed):
         attempts.append((plan.epoch, plan.step))
-        return compute(self, plan, [spoil(batch) for batch in batches] if when(len(attempts)) else batches)
+        return compute(self, plan, [spoil(batch) for batch in batches] if when(len(attempts)) else batches, *replayed)
 
     monkeypatch.setattr(step.TrainStep, "compute", spoilt)
     return attempts
@@ -233,10 +233,10 @@ def test_no_random_numbers_are_drawn_after_the_initial_weights(make_config, monk
     train(whole, cpu())
     compute, rng = step.TrainStep.compute, np.random.default_rng()
 
-    def scrambling(self, plan, batches):
+    def scrambling(self, plan, batches, *replayed):
         torch.manual_seed(int(rng.integers(2**31)))
         np.random.seed(int(rng.integers(2**31)))  # noqa: NPY002 (the global one is what must not matter)
-        return compute(self, plan, batches)
+        return compute(self, plan, batches, *replayed)
 
     monkeypatch.setattr(step.TrainStep, "compute", scrambling)
     train(scrambled, cpu())

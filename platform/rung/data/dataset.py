@@ -1,7 +1,7 @@
 """A prepared data set: a folder of shards and the manifest that lists them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -138,6 +138,12 @@ class ShardDataset:
         materials, rows = np.unique(self.index.material_id[ids], return_inverse=True)
         taken = np.array([_position(material) < share for material in materials.tolist()], dtype=bool)
         return ids[taken[rows]]
+
+    def records_of(self, shards: Collection[str]) -> NDArray[np.int64]:
+        """Ids of the records in the named shards, ascending."""
+        sizes = [info.num_records for info in self.manifest.shards]
+        inside = [info.name in shards for info in self.manifest.shards]
+        return np.flatnonzero(np.repeat(inside, sizes))
 
     def check_cutoffs(self, atom_cutoff: float, bond_cutoff: float) -> None:
         """Refuse a model whose cutoffs (Å) are not those of the stored graphs."""

@@ -70,10 +70,13 @@ def initial_model(
     model = load_model(config.model).to(context.device)
     converter = model.graph_converter
     dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
-    predictor = EnergyPredictor(dataset, context, config.data, config.batch)
+    predictor = EnergyPredictor(dataset, context, config)
     treatments, train = _treatments(config, model, predictor, train_records)
     mode = config.reference.mode
-    held_out = _judged(model, predictor, _labelled(dataset, dataset.select("validation")), config.reference.sample)
+    held_out_records = _labelled(dataset, dataset.select("validation"))
+    held_out = (
+        _judged(model, predictor, held_out_records, config.reference.sample)[1] if len(held_out_records) else None
+    )
     references = {name: treatment.energies for name, treatment in treatments.items()}
     diagnosis = diagnose(mode, references, reference_of(model), train, held_out)
     if context.rank == 0:
@@ -103,17 +106,14 @@ def _treatments(
     records = _labelled(dataset, train_records)
     if len(records) == 0:
         raise ValueError(f"{config.data.path} has no training record with an energy: a reference cannot be fitted")
-    train = _judged(model, predictor, records, reference.sample)
-    assert train is not None  # noqa: S101 - there are records
+    judged, train = _judged(model, predictor, records, reference.sample)
     initial = reference_of(model)
     found = {
         "refit" if pretrained else "scratch": _fitted(reference, initial if pretrained else None, dataset, records)
     }
     if pretrained:
         found["frozen"] = found["trainable"] = Treatment(initial, {})
-        found["residual"] = _residual(
-            reference, initial, train, dataset.index.material_id[_sample(dataset, records, reference.sample)]
-        )
+        found["residual"] = _residual(reference, initial, train, dataset.index.material_id[judged])
     if reference.isolated.path is not None:
         found["isolated"] = _isolated(reference, initial if pretrained else None, train)
     return found, train
@@ -169,16 +169,13 @@ def _labelled(dataset: ShardDataset, records: NDArray[np.int64]) -> NDArray[np.i
     return records[dataset.index.labels[records] & Labels.ENERGY > 0]
 
 
-def _sample(dataset: ShardDataset, records: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    return records[covering_sample(dataset.compositions(records), most)]
-
-
-def _judged(model: CHGNet, predictor: EnergyPredictor, records: NDArray[np.int64], most: int) -> Judged | None:
-    """Labels and predictions of a sample of records; None if there are none."""
-    if len(records) == 0:
-        return None
-    sample = _sample(predictor.dataset, records, most)
-    compositions, labels = predictor.dataset.compositions_and_energies(sample)
+def _judged(
+    model: CHGNet, predictor: EnergyPredictor, records: NDArray[np.int64], most: int
+) -> tuple[NDArray[np.int64], Judged]:
+    """Ids, labels and predictions of a sample of records."""
+    dataset = predictor.dataset
+    sample, energies = predictor.energies(model, records[covering_sample(dataset.compositions(records), most)])
+    compositions, labels = dataset.compositions_and_energies(sample)
     compositions = compositions.astype(np.int64)
-    totals = predictor.energies(model, sample) * compositions.sum(axis=1)
-    return Judged(compositions, labels, totals - compositions @ reference_of(model))
+    totals = energies * compositions.sum(axis=1)
+    return sample, Judged(compositions, labels, totals - compositions @ reference_of(model))

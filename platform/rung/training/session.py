@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from chgnet.model import CHGNet
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rung.config.sections import BatchConfig
@@ -79,7 +78,7 @@ class Session:
     def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
         """Spread the data over ranks and micro-batches."""
         batch = _scaled(target_batch(self.config), budget_factor)
-        left_out = self._records_of(left_out_shards)
+        left_out = self.dataset.records_of(left_out_shards)
         train, seed = self.records["train"], self.config.run.seed
         context = self.context
         sampler = StepSampler(self.dataset.index, train, batch, seed, context.rank, context.world_size)
@@ -222,14 +221,6 @@ class Session:
         self.incidents.close(patience=0)
         for sink in self.sinks:
             sink.abort()
-
-    def _records_of(self, shards: Sequence[str]) -> NDArray[np.int64]:
-        infos = self.dataset.manifest.shards
-        ends = np.cumsum([info.num_records for info in infos]).tolist()
-        ids = [
-            np.arange(end - info.num_records, end) for info, end in zip(infos, ends, strict=True) if info.name in shards
-        ]
-        return np.concatenate(ids) if ids else np.empty(0, dtype=np.int64)
 
 
 def _scaled(batch: BatchConfig, factor: float) -> BatchConfig:

@@ -103,10 +103,10 @@ def without_memory(monkeypatch, enough):
     """A device that holds so many structures at once."""
     accumulate = step.TrainStep._accumulate
 
-    def limited(self, batch, plan):
+    def limited(self, model, batch, plan):
         if len(batch.record_ids) > enough:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return accumulate(self, batch, plan)
+        return accumulate(self, model, batch, plan)
 
     monkeypatch.setattr(step.TrainStep, "_accumulate", limited)
 

@@ -143,7 +143,8 @@ def test_zero_epochs_evaluate_the_untouched_model(make_config):
     assert summary.steps == 0
     assert summary.best == summary.zero_step
     assert summary.zero_step["test"]["energy_mae"] < 1e-5, "the labels are this model's own predictions"
-    assert summary.zero_step["test"]["force_mae"] < 1e-5
+    # In other batches, float32 rounds otherwise; it is 1e-5 eV/Å off float64 on these cells, whoever multiplies.
+    assert summary.zero_step["test"]["force_mae"] < 2e-5
 
 
 def test_frozen_blocks_do_not_move(make_config):

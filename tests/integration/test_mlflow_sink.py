@@ -243,4 +243,4 @@ def test_a_password_is_not_logged(storage, monkeypatch, caplog):
         wait_until(lambda: sink._failed)
         sink.finish([])
     assert "hunter2" not in caplog.text
-    assert "postgresql://rung:***@db:5432/mlflow" in caplog.text
+    assert "postgresql://***@db:5432/mlflow" in caplog.text

@@ -20,8 +20,12 @@ _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
 # Sums may be reordered and products fused, which vectorising needs; infinities and NaN keep their meaning, so that a
 # diverging run is noticed.
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
-_scalar = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
+_fast = {"error_model": "numpy", "nogil": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
+_compiled = numba.njit(cache=True, **_fast)
+# Parts become code of their caller. Left as functions they would be compiled twice, to other roundings, and a process that
+# compiles would call one copy where a process that reads numba's cache calls the other.
+_part = numba.njit(forceinline=True, **_fast)
+_scalar = numba.njit(error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
 
 
 @_scalar
@@ -143,7 +147,7 @@ def second_gradients(routing, terms, weight, perceptron, kept, passed, along, fo
                 _add(found.perceptron.matrix[half], product)
 
 
-@_compiled
+@_part
 def _gather(routing, terms, start, out):
     """Sum the terms of some messages."""
     width = out.shape[2]
@@ -157,7 +161,7 @@ def _gather(routing, terms, start, out):
                 to[j] = one[half * width + j] + two[half * width + j] + three[half * width + j]
 
 
-@_compiled
+@_part
 def _scatter(routing, start, values, terms):
     """Add the gradients of some messages to those of their terms."""
     width = values.shape[2]
@@ -175,14 +179,14 @@ def _scatter(routing, start, values, terms):
                 three[half * width + j] += value[j]
 
 
-@_compiled
+@_part
 def _silu(values):
     flat = values.reshape(-1)
     for i in range(len(flat)):
         flat[i] *= _sigmoid(flat[i])
 
 
-@_compiled
+@_part
 def _silu_gradient(values, gradient):
     """Turn `values` into their silu, and the gradient by it into that by the values."""
     x, g = values.reshape(-1), gradient.reshape(-1)
@@ -193,7 +197,7 @@ def _silu_gradient(values, gradient):
         x[i] = silu
 
 
-@_compiled
+@_part
 def _silu_second(values, direction, gradient):
     """Turn directions into those of the silu, and values into the gradient by them of <gradient, direction>."""
     x, u, g = values.reshape(-1), direction.reshape(-1), gradient.reshape(-1)
@@ -206,20 +210,20 @@ def _silu_second(values, direction, gradient):
         u[i] *= slope
 
 
-@_compiled
+@_part
 def _add(total, part):
     t, p = total.reshape(-1), part.reshape(-1)
     for i in range(len(t)):
         t[i] += p[i]
 
 
-@_compiled
+@_part
 def _copy(to, values):
     for j in range(len(to)):
         to[j] = values[j]
 
 
-@_compiled
+@_part
 def _add_rows(total, rows):
     for row in range(rows.shape[0]):
         part = rows[row]
@@ -227,7 +231,7 @@ def _add_rows(total, rows):
             total[j] += part[j]
 
 
-@_compiled
+@_part
 def _normalize(values, bias):
     """Normalise a row in place; return the inverse of its spread."""
     width = len(values)
@@ -245,7 +249,7 @@ def _normalize(values, bias):
     return inverse
 
 
-@_compiled
+@_part
 def _gate(routing, weight, perceptron, kept, start, stop, result):
     """Normalise, gate, weight and sum some messages."""
     scale, shift = perceptron.scale, perceptron.shift
@@ -259,13 +263,13 @@ def _gate(routing, weight, perceptron, kept, start, stop, result):
             total[j] += z * _sigmoid(z) * _sigmoid(gate[j] * scale[1, j] + shift[1, j]) * w[j]
 
 
-@_compiled
+@_part
 def _multiply(values, factors):
     for j in range(len(values)):
         values[j] *= factors[j]
 
 
-@_compiled
+@_part
 def _through_norm(values, normal, inverse):
     """Multiply a row by the derivative of the normalisation, in place."""
     width, total, along = len(values), _ZERO, _ZERO
@@ -277,7 +281,7 @@ def _through_norm(values, normal, inverse):
         values[j] = inverse * (values[j] - mean - normal[j] * slant)
 
 
-@_compiled
+@_part
 def _add_norm(shift, scale, gradient, normal):
     """Add a row's part to the gradients by shift and scale."""
     for j in range(len(shift)):
@@ -285,7 +289,7 @@ def _add_norm(shift, scale, gradient, normal):
         scale[j] += gradient[j] * normal[j]
 
 
-@_compiled
+@_part
 def _gate_gradient(routing, weight, perceptron, kept, gradient, start, stop, back, found):
     """Gradient by the hidden layer's outputs of some messages, into `back`."""
     scale, shift = perceptron.scale, perceptron.shift
@@ -310,7 +314,7 @@ def _gate_gradient(routing, weight, perceptron, kept, gradient, start, stop, bac
             _through_norm(back[half, row - start], kept.normal[half, row], kept.inverse[half, row])
 
 
-@_compiled
+@_part
 def _gate_second(routing, weight, perceptron, kept, gradient, start, stop, outputs_dot, back, found):  # noqa: C901
     """Second derivatives of some messages by all but their terms; their first by the outputs, into `back`."""
     scale, shift = perceptron.scale, perceptron.shift
@@ -373,7 +377,7 @@ def _gate_second(routing, weight, perceptron, kept, gradient, start, stop, outpu
             _norm_second(by, by_dot, outputs_dot[half, row - start], dot, normal, kept.inverse[half, row])
 
 
-@_compiled
+@_part
 def _norm_second(by, by_dot, y_dot, n_dot, normal, inverse):
     """Through a normalisation that bends, as its slope depends on mean and spread: `by` and `by_dot` in place."""
     width = len(by)

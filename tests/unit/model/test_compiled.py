@@ -1,5 +1,10 @@
 """Compiled loops against torch's own operations in double precision: values, both derivatives, bit for bit again."""
 
+import hashlib
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -106,3 +111,18 @@ def test_without_numba_messages_pass_after_one_warning(monkeypatch):
         message._compiled.cache_clear()
     assert len(caught) == 1
     assert torch.equal(results[0], _derivatives(_in_blocks, routes, tensors, torch.float32)[0])
+
+
+def _bits():
+    """Hash of all that the loops find."""
+    routes, tensors = _case(300, hidden_layer=True, weighted=True, to_targets=True)
+    found = _derivatives(compiled.pass_messages, routes, tensors, torch.float32)
+    return hashlib.sha256(b"".join(each.detach().numpy().tobytes() for each in found)).hexdigest()
+
+
+def test_a_process_that_compiles_finds_the_same_bits_as_one_that_reads_the_cache(tmp_path):
+    command = [sys.executable, "-c", f"from {__name__} import _bits; print(_bits())"]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    first, second = (subprocess.check_output(command, env=environment, text=True) for _ in range(2))
+    assert list(tmp_path.rglob("*.nbc")), "the first process left what it compiled"
+    assert first == second

@@ -1,6 +1,6 @@
 """What a sweep searches, how it chooses trials, and when it gives one up."""
 
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import model_validator
 
@@ -9,16 +9,32 @@ from rung.config.section import Section, setting
 Objective = Literal["energy_mae", "force_mae", "stress_mae", "magmom_mae", "probe_force_mae"]
 
 
-class SchedulerConfig(Section):
-    """When a trial that does badly is stopped."""
+MUTABLE: Final = (
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.clip_norm",
+    "loss.energy",
+    "loss.force",
+    "loss.stress",
+    "loss.magmom",
+    "loss.delta",
+)
+"""What population based training may change in the middle of a run."""
 
-    kind: Literal["asha", "median", "none"] = setting(
+
+class SchedulerConfig(Section):
+    """When a trial that does badly is stopped, or takes over a better one."""
+
+    kind: Literal["asha", "median", "pbt", "none"] = setting(
         "asha",
         "asha: at epochs grace, grace x reduction, ... only the best 1 / reduction go on; median: stopped when worse"
-        " than the median of the others; none: every trial runs to its end",
+        " than the median of the others; pbt: every interval epochs the worst go on from copies of the best, with"
+        " other rates and loss weights; none: every trial runs to its end",
     )
-    grace: int = setting(1, "epochs that every trial is given", unit="epochs", ge=1)
+    grace: int = setting(1, "asha, median: epochs that every trial is given", unit="epochs", ge=1)
     reduction: float = setting(3.0, "asha: one of so many goes on", gt=1)
+    interval: int = setting(2, "pbt: epochs of a generation", unit="epochs", ge=1)
+    quantile: float = setting(0.25, "pbt: share of the trials that take over one of as many best", gt=0, le=0.5)
 
 
 class SearchConfig(Section):
@@ -51,6 +67,19 @@ class SearchConfig(Section):
     registered_model: str | None = setting(
         None, "name under which MLflow registers the best model, with the alias champion", min_length=1
     )
+
+    @model_validator(mode="after")
+    def _population_that_can_change(self) -> Self:
+        if self.scheduler.kind != "pbt":
+            return self
+        if not set(self.space) & set(MUTABLE):
+            raise ValueError(
+                f"scheduler.kind is pbt, which changes values on the way, but the space has {', '.join(self.space)}:"
+                f" add one of {', '.join(MUTABLE)}, or choose another scheduler"
+            )
+        if self.trials < 2:
+            raise ValueError("scheduler.kind is pbt, but trials is 1: a population has two or more")
+        return self
 
     @model_validator(mode="after")
     def _probe_for_its_objective(self) -> Self:

@@ -22,8 +22,8 @@ _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 # diverging run is noticed.
 _fast = {"error_model": "numpy", "nogil": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
 _compiled = numba.njit(cache=True, **_fast)
-# Parts become code of their caller. Left as functions they would be compiled twice, to other roundings, and a process that
-# compiles would call one copy where a process that reads numba's cache calls the other.
+# Parts become code of their caller. Left as functions they would be compiled twice, to other roundings, and a process
+# that compiles would call one copy where a process that reads numba's cache calls the other.
 _part = numba.njit(forceinline=True, **_fast)
 _scalar = numba.njit(error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
 

@@ -28,7 +28,8 @@ from rung.orchestration.resources import Demand, refused_trials, runs_at_once, s
 from rung.orchestration.sweep_journal import SweepJournal
 from rung.orchestration.sweep_scheduler import SweepScheduler
 from rung.orchestration.sweep_tracking import SweepTracker
-from rung.sweeps.outcome import best_of, lessons, outcomes_of
+from rung.sweeps.outcome import best_of, lessons, outcome_of, outcomes_of
+from rung.sweeps.population import Population
 from rung.sweeps.report import REPORT_NAME, write_report
 from rung.sweeps.results import write_results
 from rung.sweeps.table import LiveTable
@@ -118,10 +119,10 @@ def _run_trials(config: SweepConfig, trials: Trials, tracker: SweepTracker | Non
                 tune_config=tune.TuneConfig(
                     search_alg=_Proposals(trials, config, scheduler),
                     scheduler=scheduler,
-                    num_samples=len(to_do),
+                    num_samples=-1,  # the proposals say when there are no more
                     max_concurrent_trials=at_once,
                     trial_name_creator=_name,
-                    trial_dirname_creator=_name,
+                    trial_dirname_creator=_folder_name,
                 ),
                 run_config=tune.RunConfig(
                     name=config.run.name,
@@ -149,24 +150,35 @@ def _finish(config: SweepConfig, trials: Trials, tracker: SweepTracker | None, f
 
 
 class _Proposals(Searcher):
-    """Gives Tune the numbers of the trials that are left; a trial is drawn when its turn comes."""
+    """Gives Tune the numbers of the trials that are left; a trial is drawn when its turn comes.
+
+    In population based training a trial's turn comes once in each generation.
+    """
 
     def __init__(self, trials: Trials, config: SweepConfig, scheduler: SweepScheduler) -> None:
         super().__init__()
         self._trials = trials
         self._objectives = config.sweep.objectives
         self._scheduler = scheduler
-        self._waiting = trials.to_do()
+        self._population = Population(config, trials) if config.sweep.scheduler.kind == "pbt" else None
+        self._next = [number for number in trials.to_do() if not self._waits(number)]
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:  # noqa: ARG002 (trials go by number here)
-        """The next trial."""
-        if not self._waiting:
-            return None
-        number = self._waiting.pop(0)
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 (trials go by number here)
+        """The next trial; None while the others are waited for."""
+        if not self._next and self._population is not None:
+            self._next = self._population.next_generation()
+        if not self._next:
+            return None if self._population is not None and self._trials.to_do() else Searcher.FINISHED
+        number = self._next.pop(0)
         trial = self._trials.propose(number, lessons(outcomes_of(self._trials, self._objectives)))
         epochs = self._trials.config_of(trial).training.epochs
         self._scheduler.expect(number, searched=trial.role == "search", last_epoch=epochs)
         return {"number": number}
+
+    def _waits(self, number: int) -> bool:
+        if self._population is None or number not in {trial.number for trial in self._trials.known()}:
+            return False
+        return self._population.waits(outcome_of(self._trials, self._trials[number], self._objectives))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The journal keeps the books."""
@@ -188,6 +200,10 @@ def _resources(demand: Demand) -> tune.PlacementGroupFactory:
 
 def _name(trial: Any) -> str:
     return trial_name(trial.config["number"])
+
+
+def _folder_name(trial: Any) -> str:
+    return f"{_name(trial)}-{trial.trial_id}"  # a trial of a population is started once in each generation
 
 
 def _resolved(config: SweepConfig) -> SweepConfig:

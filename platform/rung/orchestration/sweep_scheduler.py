@@ -40,12 +40,15 @@ class SweepScheduler(FIFOScheduler):
         """
         super().__init__()
         self._inner = _scheduler(config)
+        self._interval = config.interval if config.kind == "pbt" else None
         self._objectives = [name for name in objectives if not name.startswith("probe_")]
         self._before = {outcome.trial.number: outcome for outcome in before}
         self._searched: set[int] = set()
         self._last_epochs: dict[int, int] = {}
         self.broken: dict[int, str] = {}
         """Why trials were stopped that gave no finite errors, by number."""
+        self.waiting: set[int] = set()
+        """Numbers of the trials that were stopped at the end of their generation."""
         for outcome in before:
             if outcome.trial.role == "search" and outcome.trial.ended:
                 self._replay(_PastTrial(outcome.trial.name), outcome)
@@ -76,10 +79,12 @@ class SweepScheduler(FIFOScheduler):
         if wrong:
             self.broken[number] = f"{', '.join(wrong)} after {epochs} epochs"
             return TrialScheduler.STOP
-        if self._inner is None or number not in self._searched:
+        if number not in self._searched or epochs >= self._last_epochs[number]:
             return TrialScheduler.CONTINUE
-        action = self._tell(tune_controller, trial, epochs, errors)
-        return TrialScheduler.CONTINUE if epochs >= self._last_epochs[number] else action
+        if self._interval is not None and epochs % self._interval == 0:
+            self.waiting.add(number)
+            return TrialScheduler.STOP
+        return self._tell(tune_controller, trial, epochs, errors)
 
     def _replay(self, trial: Any, outcome: Outcome) -> None:
         """Show the inner scheduler the epochs that an earlier start has seen; what it decided then is done."""
@@ -116,5 +121,5 @@ def _scheduler(config: SchedulerConfig) -> TrialScheduler | None:
             )
         case "median":
             return MedianStoppingRule(time_attr=_TIME, metric=_METRIC, mode="min", grace_period=config.grace)
-        case "none":
+        case "pbt" | "none":
             return None

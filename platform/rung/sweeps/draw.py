@@ -3,7 +3,7 @@
 import itertools
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,12 @@ Point = dict[str, Any]
 
 _STARTUP = 8
 """Random points before tpe has enough results to go by."""
+
+_REDRAWN = 0.25
+"""Probability that a perturbed key is drawn anew."""
+
+_FACTORS = (0.8, 1.25)
+"""What a perturbed number is multiplied by."""
 
 _DIGITS = 4
 """Significant digits of a drawn number: a recipe that a person can write down."""
@@ -96,6 +102,30 @@ def tpe_point(
     return point
 
 
+def perturbed_point(space: Sequence[Dimension], point: Point, keys: Collection[str], rng: np.random.Generator) -> Point:
+    """A point beside another one (Jaderberg et al. 2017): each key is drawn anew, or moved a little.
+
+    Args:
+        space: the space.
+        point: where to start.
+        keys: those that may change; one that others depend on does not.
+        rng: decides.
+    """
+    changed = dict(point)
+    fixed = {key for dimension in space for key in dimension.when}
+    for dimension in space:
+        if dimension.key not in point or dimension.key not in keys or dimension.key in fixed:
+            continue
+        if rng.random() < _REDRAWN:
+            changed[dimension.key] = _draw(dimension, rng)
+        elif dimension.is_range:
+            changed[dimension.key] = _tidy(dimension, point[dimension.key] * _FACTORS[rng.integers(2)])
+        else:
+            place = dimension.values.index(point[dimension.key]) + (1, -1)[rng.integers(2)]
+            changed[dimension.key] = dimension.values[min(max(place, 0), len(dimension.values) - 1)]
+    return changed
+
+
 def _applying(space: Sequence[Dimension], values: Mapping[str, Any]) -> Point:
     point: Point = {}
     for dimension in space:
@@ -118,7 +148,7 @@ def _draw(dimension: Dimension, rng: np.random.Generator) -> Any:
 def _tidy(dimension: Dimension, value: float) -> float | int:
     low, high = dimension.values
     if dimension.whole:
-        return min(int(value), high)
+        return min(max(int(value), low), high)
     return min(max(float(f"{value:.{_DIGITS}g}"), low), high)
 
 

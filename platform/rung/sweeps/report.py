@@ -13,7 +13,7 @@ from rung.reporting.page import Page, Section
 from rung.reporting.plots import Curve, Points, bars, lines, parallel, scatter
 from rung.reporting.table import Column
 from rung.sweeps.outcome import Outcome, ranked
-from rung.sweeps.table import duration, values_text
+from rung.sweeps.table import duration, point_text, values_text
 
 REPORT_NAME = "report.html"
 _MOST_CURVES = 12
@@ -48,6 +48,8 @@ def write_report(config: SweepConfig, outcomes: Sequence[Outcome], summary: Mapp
     _curves(page.section("Learning curves"), config, outcomes)
     _cost(page.section("Time and cost"), config, outcomes)
     _stopped(page.section("Stopped and failed trials"), outcomes)
+    if config.sweep.scheduler.kind == "pbt":
+        _takeovers(page.section("Population"), outcomes)
     page.write(folder / REPORT_NAME)
     return folder / REPORT_NAME
 
@@ -207,6 +209,20 @@ def _stopped(section: Section, outcomes: Sequence[Outcome]) -> None:
     section.table(
         columns, rows, "Their checkpoints are kept; a failed trial's folder has the whole error in error.txt."
     )
+
+
+def _takeovers(section: Section, outcomes: Sequence[Outcome]) -> None:
+    rows: list[list[Cell]] = [
+        [takeover["epochs"], one.trial.number, takeover["source"], point_text(takeover["values"])]
+        for one in outcomes
+        for takeover in one.trial.takeovers
+    ]
+    if not rows:
+        section.text("No trial took over another one.")
+        return
+    columns = [Column("after epochs"), Column("trial"), Column("took over trial"), Column("and gave up")]
+    note = "A trial's curve shows its own errors up to there, then those of the copy. Its values are the last ones."
+    section.table(columns, sorted(rows, key=lambda row: (row[0], row[1])), note)
 
 
 def _axis(dimension: Dimension) -> Axis:

@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO
 
 from rung.sweeps.outcome import Outcome, best_of
 
@@ -94,7 +94,12 @@ def values_text(outcome: Outcome) -> str:
         return "untouched model"
     if outcome.trial.role == "recipe":
         return "paper's recipe"
-    named = ((key.rpartition(".")[2], value) for key, value in outcome.trial.values.items())
+    return point_text(outcome.trial.values)
+
+
+def point_text(values: Mapping[str, Any]) -> str:
+    """Values by their short names."""
+    named = ((key.rpartition(".")[2], value) for key, value in values.items())
     return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in named)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from rung.config.load import ConfigError, apply_overrides
+from rung.config.search import MUTABLE
 from rung.config.secrets import redacted_values
 from rung.config.tree import FinetuneConfig, SweepConfig
 from rung.sweeps.draw import Point, grid, random_point, tpe_point
@@ -61,6 +62,10 @@ class Trial:
     seconds: float = 0.0
     """Wall time of all its starts together."""
     starts: int = 0
+    generation: int = 0
+    """Of population based training: how many are behind it."""
+    takeovers: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    """Where it went on as a copy of another trial: `epochs`, `source` (its number), and the `values` given up."""
     probe: Mapping[str, float] = field(default_factory=dict)
     """Errors of its best model on the probe set."""
 
@@ -141,7 +146,9 @@ class Trials:
         Raises:
             ConfigError: the trial's values contradict each other or the rest of the configuration.
         """
-        place = {"run.storage": str(self.folder), "run.name": trial.name}
+        place: Point = {"run.storage": str(self.folder), "run.name": trial.name}
+        if trial.takeovers:
+            place["run.allow_changes"] = ["run.name", *MUTABLE]
         return apply_overrides(self._base, {**trial.values, **place}, overrides_from=trial.name)
 
     def update(self, number: int, **changes: Any) -> Trial:

@@ -255,6 +255,7 @@ class Loop:
         session.log({"epoch": epoch, **metrics})
         session.progress.closed_epochs = epoch + 1
         self.save(errors)
+        session.written()  # the launcher may end this process once it knows, and go on from what is on storage
         session.context.report({"epoch": epoch, "step": session.progress.step, **metrics})
 
     def save(self, validation: Metrics) -> None:

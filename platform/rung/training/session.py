@@ -117,6 +117,8 @@ class Session:
         if self.step.replay is not None:
             self.step.replay.load_state_dict(state["replay"])
         self.step.optimizer.load_state_dict(state["optimizer"])
+        for group in self.step.optimizer.param_groups:
+            group["weight_decay"] = self.config.optimizer.weight_decay  # which run.allow_changes may have changed
         if self.step.average is not None:
             self.step.average.load_state_dict(state["average"])
         if self.context.rank == 0:  # the saved sums are those of all ranks together

@@ -103,3 +103,13 @@ def test_no_scheduler_stops_nobody():
     scheduler = SweepScheduler(SchedulerConfig(kind="none"), ["energy_mae"], [outcome(2, [1.0, 0.1])])
     add(scheduler, 3)
     assert report(scheduler, 3, 1, 9.0) == "CONTINUE"
+
+
+def test_a_generation_ends_for_searched_trials_and_not_at_the_last_epoch():
+    scheduler = SweepScheduler(SchedulerConfig(kind="pbt", interval=2), ["energy_mae"], [])
+    add(scheduler, 1, searched=False)
+    add(scheduler, 2)
+    assert [report(scheduler, 1, epochs, 0.1) for epochs in (1, 2)] == ["CONTINUE", "CONTINUE"]
+    assert [report(scheduler, 2, epochs, 0.1) for epochs in (1, 2)] == ["CONTINUE", "STOP"]
+    assert scheduler.waiting == {2}
+    assert [report(scheduler, 2, epochs, 0.1) for epochs in (3, 4)] == ["CONTINUE", "CONTINUE"]

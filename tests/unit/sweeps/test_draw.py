@@ -3,11 +3,12 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from rung.config.space import parse_space
 from rung.config.tree import FinetuneConfig
-from rung.sweeps.draw import grid, random_point, tpe_point
+from rung.sweeps.draw import grid, perturbed_point, random_point, tpe_point
 
 RATE = {"optimizer.learning_rate": {"log_uniform": [1e-5, 1e-2]}}
 SPACE = parse_space(
@@ -72,3 +73,16 @@ def test_tpe_keeps_away_from_what_is_running():
     ended = [(random_point(space, 0, number), (1.0 + number,)) for number in range(12)]
     running = [tpe_point(space, 0, 20, ended, [])]
     assert tpe_point(space, 0, 20, ended, running) != running[0]
+
+
+def test_a_perturbed_point_moves_what_may_change_and_stays_in_the_space():
+    point = random_point(SPACE, 1, 0) | {"optimizer.kind": "adamw", "optimizer.weight_decay": 1e-6}
+    keys = ("optimizer.learning_rate", "optimizer.weight_decay", "optimizer.kind")
+    moved = [perturbed_point(SPACE, point, keys, np.random.default_rng(seed)) for seed in range(200)]
+    ratios = Counter(round(one["optimizer.learning_rate"] / point["optimizer.learning_rate"], 2) for one in moved)
+    assert ratios[0.8] > 40
+    assert ratios[1.25] > 40
+    assert len(ratios) > 30, "a quarter is drawn anew"
+    assert {one["optimizer.kind"] for one in moved} == {"adamw"}, "the weight decay depends on it"
+    assert min(one["optimizer.weight_decay"] for one in moved) == 1e-6
+    assert all(one["model.freeze_depth"] == point["model.freeze_depth"] for one in moved)

@@ -1,0 +1,98 @@
+"""Population based training (Jaderberg et al. 2017, arXiv 1711.09846), generation by generation.
+
+All searched trials train for an interval. Then each of the worst goes on from a copy of one of the best: its weights
+and optimiser, and its values, perturbed. Everybody waits for everybody, so what comes out depends neither on how many
+trials ran at a time nor on when the sweep was killed: all decisions follow from the trials' folders.
+"""
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rung.config.search import MUTABLE
+from rung.config.tree import SweepConfig
+from rung.sweeps.draw import perturbed_point
+from rung.sweeps.outcome import Outcome, outcome_of, score
+from rung.sweeps.trials import Trial, Trials
+from rung.training.run import INITIAL_NAME, REFERENCE_NAME
+
+
+class Population:
+    """The searched trials of a sweep, and which of them may train now.
+
+    Args:
+        config: the sweep.
+        trials: its trials.
+    """
+
+    def __init__(self, config: SweepConfig, trials: Trials) -> None:
+        self._config = config
+        self._trials = trials
+        self._objectives = [name for name in config.sweep.objectives if not name.startswith("probe_")]
+
+    def waits(self, outcome: Outcome) -> bool:
+        """Whether a trial has done its generation's epochs, and is not at its end."""
+        return outcome.trial.role == "search" and self._goal(outcome.trial) <= outcome.epochs < self._epochs
+
+    def next_generation(self) -> list[int]:
+        """Numbers of the trials that begin a new generation; none while one of the old one still trains."""
+        known = [trial for trial in self._trials.known() if trial.role == "search" and not trial.ended]
+        members = [outcome_of(self._trials, trial, self._objectives) for trial in known]
+        generation = min((one.trial.generation for one in members), default=0)
+        if not all(one.trial.generation > generation or self.waits(one) for one in members):
+            return []
+        self._evolve(members, generation)
+        return [one.trial.number for one in members]
+
+    @property
+    def _epochs(self) -> int:
+        return self._config.training.epochs
+
+    def _goal(self, trial: Trial) -> int:
+        return (trial.generation + 1) * self._config.sweep.scheduler.interval
+
+    def _evolve(self, members: Sequence[Outcome], generation: int) -> None:
+        """Let the worst go on as copies of the best; members that an earlier start has seen to are left alone."""
+        scheduler = self._config.sweep.scheduler
+        at = (generation + 1) * scheduler.interval
+        scores = {one.trial.number: self._score(one, at) for one in members}
+        order = sorted(members, key=lambda one: (scores[one.trial.number], one.trial.number))
+        few = max(1, int(scheduler.quantile * len(order))) if len(order) > 1 else 0
+        worst = {one.trial.number for one in order[len(order) - few :]}
+        for one in members:
+            trial = one.trial
+            if trial.generation > generation:
+                continue
+            rng = np.random.default_rng([self._config.run.seed, trial.number, generation])
+            source = order[rng.integers(few)].trial if few else trial
+            changes: dict[str, Any] = {"generation": generation + 1}
+            if trial.number in worst and scores[source.number] < scores[trial.number]:
+                _copy(self._folder_of(source), self._folder_of(trial))
+                takeover = {"epochs": at, "source": source.number, "values": dict(trial.values)}
+                changes["values"] = perturbed_point(self._config.dimensions, dict(source.values), MUTABLE, rng)
+                changes["takeovers"] = [*trial.takeovers, takeover]
+            self._trials.update(trial.number, **changes)
+
+    def _score(self, outcome: Outcome, epochs: int) -> float:
+        errors = next((epoch.errors for epoch in outcome.curve if epoch.epochs == epochs), {})
+        values = [errors[name] for name in self._objectives if name in errors]
+        return score(values) if len(values) == len(self._objectives) else math.inf
+
+    def _folder_of(self, trial: Trial) -> Path:
+        return self._trials.folder / trial.name
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Make a trial's run a copy of another one's. What is done twice ends the same."""
+    new, old = target / ".checkpoints.new", target / "checkpoints"
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(source / "checkpoints", new)
+    for name in (REFERENCE_NAME, INITIAL_NAME):
+        if (source / name).exists():
+            shutil.copy2(source / name, target / name)
+    shutil.rmtree(old, ignore_errors=True)
+    new.rename(old)

@@ -22,6 +22,7 @@ from rung.config.command import configure_logging, is_bad_input, is_for_the_user
 from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.orchestration.cluster import connected
+from rung.orchestration.environment import environment
 from rung.orchestration.failures import FailureGuard, FatalTrainingError, LaunchError, as_user_error
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.ray_context import RayContext
@@ -199,19 +200,12 @@ def _fit(trainer: TorchTrainer) -> TrainSummary:
 def _environment(launcher: LauncherConfig) -> Iterator[None]:
     """Set what Ray Train takes from the environment, and take it back afterwards."""
     attempts = launcher.max_failures + 1
-    wanted = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
-    wanted["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(launcher.start_timeout / attempts)
     # Ray Train's clean-up process guesses the cluster, and fails where a second one runs on the machine. It inherits
     # what the controller is given, which is no more than the names in this set.
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
-    wanted["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
+    wanted = {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(launcher.start_timeout / attempts),
+        "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+    }
+    with environment(wanted, defaults=_ENVIRONMENT):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -6,7 +6,6 @@ and so its run, and `sweep.trials` may be raised later.
 """
 
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from ray.tune.search import Searcher
 
 from rung.config.tree import SweepConfig
 from rung.orchestration.cluster import Cluster, connected
+from rung.orchestration.environment import environment
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.paths import resolve_paths
 from rung.orchestration.ray_train import Loop
@@ -102,7 +102,7 @@ def trials_at_once(config: SweepConfig, cluster: Cluster) -> int:
 
 
 def _run_trials(config: SweepConfig, trials: Trials, tracker: SweepTracker | None, loop: Loop) -> None:
-    with connected(config.launcher.address) as cluster, _environment(), keeping_handlers():
+    with connected(config.launcher.address) as cluster, environment({}, defaults=_ENVIRONMENT), keeping_handlers():
         at_once = trials_at_once(config, cluster)
         demand = cluster.demand(config.launcher)
         to_do = trials.to_do()
@@ -223,18 +223,3 @@ def _scratch(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """Set what Tune takes from the environment, and take it back afterwards."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update({name: before[name] or value for name, value in _ENVIRONMENT.items()})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

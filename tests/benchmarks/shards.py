@@ -4,9 +4,11 @@
 
 A labelled record on disk (LMDB pages, index and all) is compared with the file that chgnet saves for the same graph,
 which has no labels. The cells are as large as MPtrj's. Reading is by random ids in batches of 40, decoding included, on
-one core, from a warm page cache.
+one core, from a warm page cache; again with the same records in 100 times as many shards, and by two processes at once
+that read the same shards (the slower of them, beside one alone).
 """
 
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -32,6 +34,7 @@ from tests.benchmarks.figures import Figures, best_seconds, run, status_mib
 
 _CUTOFFS = GraphConfig()
 _NUM_CELLS, _NUM_RECORDS, _PER_SHARD, _BATCH = 150, 6000, 2000, 40
+_REPEATS = 5
 
 
 def labelled(cell: Structure, number: int) -> StructureRecord:
@@ -52,12 +55,12 @@ def labelled(cell: Structure, number: int) -> StructureRecord:
     )
 
 
-def write(folder: Path, entries: Sequence[ShardEntry]) -> None:
+def write(folder: Path, entries: Sequence[ShardEntry], per_shard: int) -> None:
     """Write a data set."""
     shards = []
-    for number, start in enumerate(range(0, len(entries), _PER_SHARD)):
+    for number, start in enumerate(range(0, len(entries), per_shard)):
         with ShardWriter(folder, f"shard-{number:05d}") as writer:
-            for entry in entries[start : start + _PER_SHARD]:
+            for entry in entries[start : start + per_shard]:
                 writer.add(entry)
             shards.append(writer.finish())
     (folder / MANIFEST_NAME).write_text(Manifest(graph=_CUTOFFS, shards=tuple(shards)).model_dump_json())
@@ -70,6 +73,17 @@ def read_all(dataset: ShardDataset, *, collated: bool) -> None:
         records = dataset.records.read(order[start : start + _BATCH])
         if collated:
             collate(records)
+
+
+def speed_of_readers(folder: Path, number: int) -> float:
+    """Records per second of the slowest of so many processes that read at the same time."""
+    with multiprocessing.get_context("spawn").Pool(number) as pool:
+        return min(pool.map(_speed, [folder] * number, chunksize=1))
+
+
+def _speed(folder: Path) -> float:
+    dataset = ShardDataset(folder)
+    return _NUM_RECORDS / best_seconds(lambda: read_all(dataset, collated=False), _REPEATS)
 
 
 def saved_by_chgnet(structures: Sequence[Structure], folder: Path) -> int:
@@ -92,21 +106,28 @@ def measure() -> Figures:
     found, origin = cells()
     structures = sized_like_mptrj(found, _NUM_CELLS)
     with tempfile.TemporaryDirectory() as name:
-        stored, saved = Path(name) / "shards", Path(name) / "chgnet"
-        stored.mkdir()
-        saved.mkdir()
+        stored, saved, scattered = (Path(name) / part for part in ("shards", "chgnet", "many"))
+        for folder in (stored, saved, scattered):
+            folder.mkdir()
         entries = [ShardEntry.of(labelled(cell, number), _CUTOFFS) for number, cell in enumerate(structures)]
         many = [entries[number % len(entries)] for number in range(_NUM_RECORDS)]
         start = time.perf_counter()
-        write(stored, many)
+        write(stored, many, _PER_SHARD)
         write_seconds = time.perf_counter() - start
+        write(scattered, many, _PER_SHARD // 100)
         stored_bytes = sum(path.stat().st_size for path in stored.iterdir()) / _NUM_RECORDS
         chgnet_bytes = saved_by_chgnet(structures, saved) / len(structures)
-        dataset = ShardDataset(stored)
+        dataset, in_many = ShardDataset(stored), ShardDataset(scattered)
+        speeds = {number: speed_of_readers(stored, number) for number in (1, 2)}
         peak, growth = memory_of_reading(stored)
         return {
             "bytes_ratio_vs_chgnet": chgnet_bytes / stored_bytes,
-            "reads_per_second": _NUM_RECORDS / best_seconds(lambda: read_all(dataset, collated=False), 5),
+            "reads_per_second": _NUM_RECORDS / best_seconds(lambda: read_all(dataset, collated=False), _REPEATS),
+            "shards": _NUM_RECORDS // _PER_SHARD,
+            "reads_per_second_100_times_as_many_shards": _NUM_RECORDS
+            / best_seconds(lambda: read_all(in_many, collated=False), _REPEATS),
+            "reads_per_second_one_reader_process": speeds[1],
+            "reads_per_second_each_of_two_readers": speeds[2],
             "reads_collated_per_second": _NUM_RECORDS / best_seconds(lambda: read_all(dataset, collated=True), 3),
             "writes_per_second": _NUM_RECORDS / write_seconds,
             "peak_rss_mib": peak,

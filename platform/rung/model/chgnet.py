@@ -9,7 +9,8 @@ result agrees with upstream's `forward` to rounding. What makes it fast:
   concatenation is the sum of one layer per part, so each block of the weight is applied where its part lives (atoms,
   undirected bonds) and only the sums are formed per edge or angle. Core and gate share these products.
 - Only short bonds (< bond cutoff) carry angles, and only their features ever change. All other bonds keep their
-  embedding, which each layer reads straight from the basis through the product of both weights.
+  embedding, which each layer reads straight from the basis through the product of both weights; so are angles until
+  their first update.
 - A sum of messages weighted by both bonds of an angle takes the weight of the first bond after the sum.
 - Gathering, perceptron and sum are one operation with derivatives of its own (`rung.model.message`, `rung.model.gate`),
   which keeps nothing per edge or angle.
@@ -109,15 +110,13 @@ class _Topology:
     """Who passes messages to whom; derived once per evaluation, without gradients.
 
     Attributes:
-        forward: from the second atom of each bond to the first.
-        backward: from the first atom of each bond to the second.
+        bonds: from the second atom of each bond to the first, and from the first to the second; as one sum or as two.
         spokes: (2 * num_short_bonds,) centre atom of each directed short bond, all forward, then all backward.
         to_bonds: from each angle to its first bond, weighted by its second.
         to_angles: to each angle itself.
     """
 
-    forward: Routes
-    backward: Routes
+    bonds: tuple[Routes, ...]
     spokes: Tensor
     to_bonds: Routes
     to_angles: Routes
@@ -131,12 +130,23 @@ def _topology(batch: GraphBatch, *, learns: bool) -> _Topology:
     spoke_i = bond_i + short * (batch.angle_centre != first[bond_i])
     sides = (spoke_i, bond_j, None)
     return _Topology(
-        forward=Routes((first, second, None), None, first, num_bonds, num_atoms, learns),
-        backward=Routes((second, first, None), None, second, num_bonds, num_atoms, learns),
+        bonds=_both_ways(batch, learns=learns),
         spokes=torch.cat((first[:short], second[:short])),
         to_bonds=Routes(sides, bond_j, bond_i, num_angles, short, learns),
         to_angles=Routes(sides, None, None, num_angles, num_angles, learns),
     )
+
+
+def _both_ways(batch: GraphBatch, *, learns: bool) -> tuple[Routes, ...]:
+    first, second = batch.bond_atoms
+    num_atoms, num_bonds = len(batch.atomic_numbers), batch.num_bonds
+    if first.device.type == "cuda":  # where each message of a sum has a bond of its own, no two add to one gradient
+        forward = Routes((first, second, None), None, first, num_bonds, num_atoms, learns)
+        return forward, Routes((second, first, None), None, second, num_bonds, num_atoms, learns)
+    # On a CPU both ways of a bond follow each other, so that its row is read from memory once.
+    ends, starts = batch.bond_atoms.T.flatten(), batch.bond_atoms.flip(0).T.flatten()
+    bonds = torch.arange(num_bonds).repeat_interleave(2)
+    return (Routes((ends, starts, bonds), bonds, ends, 2 * num_bonds, num_atoms, learns),)
 
 
 def _network(
@@ -145,17 +155,19 @@ def _network(
     """Energy of each site (num_atoms,) in eV, without reference, and magnetic moments (num_atoms,) in μB."""
     bases = expand(model, batch, vectors)
     atoms = model.atom_embedding(batch.atomic_numbers - 1)
-    short_bonds = model.bond_embedding(bases.atom_graph[: batch.num_short_bonds])
+    short, num_bonds = batch.num_short_bonds, batch.num_bonds
+    radial = bases.atom_graph.split((short, num_bonds - short))
+    short_bonds = model.bond_embedding(radial[0])
     changes: Tensor | None = None  # of the short bonds, since their embedding
-    angles = model.angle_embedding(bases.angles)
+    angles, embedding = bases.angles, model.angle_embedding.weight
     weights = model.bond_weights_ag(bases.atom_graph)
     short_weights = model.bond_weights_bg(bases.bond_graph)
 
     for depth in range(model.n_conv - 1):
-        edges = _edge_terms(model, depth, bases.atom_graph, changes)
+        edges = _edge_terms(model, depth, radial, changes)
         atoms = atoms + _atom_change(atom_conv(model, depth), topology, atoms, edges, weights)
         layer = bond_conv(model, depth)
-        terms = _angle_terms(perceptron(layer), topology, atoms, short_bonds, angles)
+        terms = _angle_terms(perceptron(layer), topology, atoms, short_bonds, angles, embedding)
         # The weight of an angle's first bond is common to all messages to that bond, so it follows the sum.
         sums = pass_messages(topology.to_bonds, terms, short_weights, after_first_layer(perceptron(layer)))
         change = layer.mlp_out(sums * short_weights)
@@ -163,52 +175,55 @@ def _network(
         short_bonds = short_bonds + change
         if depth + 2 < model.n_conv:
             block = perceptron(angle_update(model, depth))
-            terms = _angle_terms(block, topology, atoms, short_bonds, angles)
-            angles = angles + pass_messages(topology.to_angles, terms, None, after_first_layer(block))
+            terms = _angle_terms(block, topology, atoms, short_bonds, angles, embedding)
+            before = angles if embedding is None else F.linear(angles, embedding)
+            angles, embedding = before + pass_messages(topology.to_angles, terms, None, after_first_layer(block)), None
 
     moments = model.site_wise(atoms)[:, 0].abs() if magmoms else None
-    edges = _edge_terms(model, -1, bases.atom_graph, changes)
+    edges = _edge_terms(model, -1, radial, changes)
     atoms = atoms + _atom_change(atom_conv(model, -1), topology, atoms, edges, weights)
     normal = cast("nn.LayerNorm", model.readout_norm)(atoms)
     return model.mlp(normal)[:, 0], moments
 
 
-def _edge_terms(model: CHGNet, depth: int, basis: Tensor, changes: Tensor | None) -> Tensor:
+def _edge_terms(model: CHGNet, depth: int, radial: tuple[Tensor, ...], changes: Tensor | None) -> Tensor:
     """Part of an atom convolution's first layer that depends on the bond alone: (num_bonds, 2 * hidden_dim).
 
     A bond's features are its embedding plus, for short bonds, what bond convolutions added. The first is read from
-    the basis with both weights multiplied beforehand, which is exact since nothing lies between the two.
+    the basis, of short bonds and of the others, with both weights multiplied beforehand, which is exact since nothing
+    lies between the two.
     """
     block = perceptron(atom_conv(model, depth))
     width = model.atom_fea_dim
-    weight, bias = first_layer(block)
-    weight = weight[:, width:-width]
-    terms = F.linear(basis, weight @ model.bond_embedding.weight, bias)
-    if changes is None:
-        return terms
-    short = len(changes)
-    return torch.cat((terms[:short] + F.linear(changes, weight), terms[short:]))
+    weight = first_layer(block)[0][:, width:-width]
+    short, others = (F.linear(basis, weight @ model.bond_embedding.weight) for basis in radial)
+    return torch.cat((short if changes is None else short + F.linear(changes, weight), others))
 
 
 def _atom_change(layer: AtomConv, topology: _Topology, atoms: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
     """What an atom convolution adds to the atoms' features (Deng et al. 2023, eq. 3): (num_atoms, feature_dim)."""
     width = atoms.shape[1]
-    weight, _ = first_layer(perceptron(layer))
-    terms = (F.linear(atoms, weight[:, :width]), F.linear(atoms, weight[:, -width:]), edges)
+    weight, bias = first_layer(perceptron(layer))
+    terms = (F.linear(atoms, weight[:, :width], bias), F.linear(atoms, weight[:, -width:]), edges)
     rest = after_first_layer(perceptron(layer))
-    forward = pass_messages(topology.forward, terms, weights, rest)
-    return layer.mlp_out(forward + pass_messages(topology.backward, terms, weights, rest))
+    return layer.mlp_out(sum(pass_messages(way, terms, weights, rest) for way in topology.bonds))
 
 
 def _angle_terms(
-    block: GatedMLP, topology: _Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
+    block: GatedMLP, topology: _Topology, atoms: Tensor, bonds: Tensor, angles: Tensor, embedding: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Parts of the first layer of [bond i | bond j | angle | centre atom] (eq. 4 and 5), each (..., 2 * hidden_dim)."""
+    """Parts of the first layer of [bond i | bond j | angle | centre atom] (eq. 4 and 5), each (..., 2 * hidden_dim).
+
+    The angles are features, or with an embedding's weight the basis that it makes features of. The bias stands where
+    there are fewest rows.
+    """
     weight, bias = first_layer(block)
-    blocks = weight.split((bonds.shape[1], bonds.shape[1], angles.shape[1], atoms.shape[1]), dim=1)
+    angle_dim = angles.shape[1] if embedding is None else embedding.shape[0]
+    blocks = weight.split((bonds.shape[1], bonds.shape[1], angle_dim, atoms.shape[1]), dim=1)
+    of_angles = blocks[2] if embedding is None else blocks[2] @ embedding
     # The centre belongs to the directed bond i, of which there are fewer than angles.
     spokes = F.linear(bonds, blocks[0]).repeat(2, 1) + F.linear(atoms, blocks[3]).index_select(0, topology.spokes)
-    return spokes, F.linear(bonds, blocks[1]), F.linear(angles, blocks[2], bias)
+    return spokes, F.linear(bonds, blocks[1], bias), F.linear(angles, of_angles)
 
 
 def _reference_energies(model: CHGNet, batch: GraphBatch) -> Tensor:

@@ -113,6 +113,9 @@ class ScheduleConfig(Section):
     final: float = setting(0.01, "rate at the last step, as a share of the peak", unit="fraction", ge=0, le=1)
 
 
+Precision = Literal["float32", "tf32", "bf16"]
+
+
 class TrainingConfig(Section):
     """Length of the run, and what is kept of it."""
 
@@ -126,6 +129,11 @@ class TrainingConfig(Section):
     )
     keep: int = setting(2, "newest checkpoints kept besides the best", unit="checkpoints", ge=1)
     deterministic: bool = setting(False, "use deterministic algorithms only (slower on GPUs)")
+    precision: Precision = setting(
+        "float32",
+        "of the factors in matrix products, where the device can do with less: tf32 on GPUs, bf16 on GPUs and CPUs"
+        " (tests/benchmarks/README.md says what they shift)",
+    )
     profile: tuple[int, int] | None = setting(
         None, "first and last step to trace with PyTorch's profiler; the trace lands in the run's folder", unit="steps"
     )

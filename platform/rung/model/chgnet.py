@@ -124,8 +124,7 @@ class _Topology:
 
 def _topology(batch: GraphBatch, *, learns: bool) -> _Topology:
     first, second = batch.bond_atoms
-    num_atoms, num_bonds, num_angles = len(batch.atomic_numbers), batch.num_bonds, batch.num_angles
-    short, bond_i, bond_j = batch.num_short_bonds, batch.angle_bond_i, batch.angle_bond_j
+    short, num_angles, bond_i, bond_j = batch.num_short_bonds, batch.num_angles, batch.angle_bond_i, batch.angle_bond_j
     # A bond of an atom with its own image is forward by this rule in both senses, and rightly: both have one centre.
     spoke_i = bond_i + short * (batch.angle_centre != first[bond_i])
     sides = (spoke_i, bond_j, None)

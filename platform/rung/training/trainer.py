@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from chgnet.model import CHGNet
 
 from rung.config.load import to_yaml
@@ -20,6 +19,7 @@ from rung.training.context import TrainContext
 from rung.training.distributed import naming_hung_ranks, wait_for_all
 from rung.training.initial import initial_model
 from rung.training.loop import Loop
+from rung.training.numerics import numerics
 from rung.training.resilience.storage import insist
 from rung.training.run import (
     CONFIG_NAME,
@@ -55,8 +55,7 @@ def train(config: TrainConfig, context: TrainContext, sinks: Sequence[MetricSink
         NonFiniteError: on every rank, before the update that would have spoilt the weights.
         HungRankError: a rank did not come to where the others wait for it.
     """
-    torch.use_deterministic_algorithms(mode=config.training.deterministic)
-    with naming_hung_ranks(config.faults.collective_timeout):
+    with numerics(config.training), naming_hung_ranks(config.faults.collective_timeout):
         session = Session(config, context, sinks)
         try:
             return _run(session)

@@ -1,0 +1,81 @@
+"""What products of less precise factors shift: energies, forces, stresses, magmoms and gradients of the loss.
+
+    python -m tests.benchmarks.precision --json figures.json
+
+CHGNet 0.3.0 on Materials Project frames (see `tests.benchmarks.train_step`), each precision of `training.precision`
+against float32 on the same device and batch, and how long a step takes beside it. A precision that the device does not
+have shifts nothing.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from rung.config.sections import Precision
+from rung.training.numerics import set_precision
+from tests.benchmarks import train_step
+from tests.benchmarks.figures import Figures, write
+from tests.benchmarks.train_step import Side, labelled_cells, rung_side, step, targets_of
+
+_PROPERTIES = {"e": ("energy_mev_per_atom", 1e3), "f": ("force_mev_per_angstrom", 1e3), "s": ("stress_gpa", 1.0)}
+_PROPERTIES |= {"m": ("magmom_mu_b", 1.0)}
+
+
+def measure(structures: int, repeats: int, device: str) -> Figures:
+    """Compare each precision with float32."""
+    records, origin = labelled_cells(structures)
+    side, targets = rung_side(records, device), targets_of(records, device)
+    found = {precision: _of(precision, side, targets) for precision in get_args(Precision)}
+    figures: Figures = {"structures": structures, "cells": origin, "device": _name(device)}
+    exact, gradient = found["float32"]
+    for precision in ("tf32", "bf16"):
+        predicted, its = found[precision]
+        for name, (meaning, scale) in _PROPERTIES.items():
+            shift = scale * (predicted[name] - exact[name]).abs()
+            figures[f"{precision}_{meaning}_mean"] = shift.mean().item()
+            figures[f"{precision}_{meaning}_max"] = shift.max().item()
+        figures[f"{precision}_gradient_relative"] = ((its - gradient).norm() / gradient.norm()).item()
+        figures[f"{precision}_seconds_over_float32"] = _ratio(precision, side, targets, repeats, device)
+    set_precision("float32")
+    return figures
+
+
+def _of(precision: Precision, side: Side, targets: dict) -> tuple[dict[str, Tensor], Tensor]:
+    set_precision(precision)
+    predicted = {name: _flat(values) for name, values in side.predict().items()}
+    step(side, targets)
+    return predicted, torch.cat([p.grad.flatten() for p in side.model.parameters() if p.grad is not None])
+
+
+def _flat(values: Tensor | list[Tensor]) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in values]) if isinstance(values, list | tuple) else values
+
+
+def _ratio(precision: Precision, side: Side, targets: dict, repeats: int, device: str) -> float:
+    ratios = []
+    for _ in range(repeats):
+        set_precision("float32")
+        exact = train_step.seconds(side, targets, device)
+        set_precision(precision)
+        ratios.append(train_step.seconds(side, targets, device) / exact)
+    return statistics.median(ratios)
+
+
+def _name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
+    parser.add_argument("--structures", type=int, default=44)
+    parser.add_argument("--repeats", type=int, default=5, help="timed steps of each precision")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    if options.device == "cpu":
+        torch.set_num_threads(1)
+    write(measure(options.structures, options.repeats, options.device), options.json)

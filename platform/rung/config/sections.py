@@ -113,7 +113,7 @@ class ScheduleConfig(Section):
     final: float = setting(0.01, "rate at the last step, as a share of the peak", unit="fraction", ge=0, le=1)
 
 
-Precision = Literal["float32", "tf32", "bf16"]
+Precision = Literal["float32", "tf32"]
 
 
 class TrainingConfig(Section):
@@ -131,8 +131,8 @@ class TrainingConfig(Section):
     deterministic: bool = setting(False, "use deterministic algorithms only (slower on GPUs)")
     precision: Precision = setting(
         "float32",
-        "of the factors in matrix products, where the device can do with less: tf32 on GPUs, bf16 on GPUs and CPUs"
-        " (tests/benchmarks/README.md says what they shift)",
+        "of the factors in matrix products; tf32 is faster on NVIDIA GPUs from Ampere on, and shifts forces by up to"
+        " 4 meV/Å (tests/benchmarks/README.md)",
     )
     profile: tuple[int, int] | None = setting(
         None, "first and last step to trace with PyTorch's profiler; the trace lands in the run's folder", unit="steps"

@@ -8,7 +8,7 @@ import torch
 
 from rung.config.sections import Precision, TrainingConfig
 
-_MATMUL: Final[Mapping[Precision, str]] = {"float32": "highest", "tf32": "high", "bf16": "medium"}
+_MATMUL: Final[Mapping[Precision, str]] = {"float32": "highest", "tf32": "high"}
 """Names of the precisions in `torch.set_float32_matmul_precision`; the fused kernels of `rung.model.fused` heed it."""
 
 

@@ -28,7 +28,7 @@ from chgnet.model.layers import AtomConv
 from torch import Tensor, nn
 
 from rung.data.batch import GraphBatch
-from rung.model.geometry import bond_vectors, expand, forces_from, stress_from
+from rung.model.geometry import bond_vectors, expand, forces_from, padded, stress_from
 from rung.model.layers import after_first_layer, angle_update, atom_conv, bond_conv, first_layer, perceptron
 from rung.model.message import pass_messages
 from rung.model.routes import Routes
@@ -156,14 +156,15 @@ def _network(
     atoms = model.atom_embedding(batch.atomic_numbers - 1)
     short, num_bonds = batch.num_short_bonds, batch.num_bonds
     radial = bases.atom_graph.split((short, num_bonds - short))
-    short_bonds = model.bond_embedding(radial[0])
+    bond_embedding = padded(model.bond_embedding.weight)
+    short_bonds = F.linear(radial[0], bond_embedding)
     changes: Tensor | None = None  # of the short bonds, since their embedding
-    angles, embedding = bases.angles, model.angle_embedding.weight
-    weights = model.bond_weights_ag(bases.atom_graph)
-    short_weights = model.bond_weights_bg(bases.bond_graph)
+    angles, embedding = bases.angles, padded(model.angle_embedding.weight)
+    weights = F.linear(bases.atom_graph, padded(model.bond_weights_ag.weight))
+    short_weights = F.linear(bases.bond_graph, padded(model.bond_weights_bg.weight))
 
     for depth in range(model.n_conv - 1):
-        edges = _edge_terms(model, depth, radial, changes)
+        edges = _edge_terms(atom_conv(model, depth), radial, bond_embedding, changes)
         atoms = atoms + _atom_change(atom_conv(model, depth), topology, atoms, edges, weights)
         layer = bond_conv(model, depth)
         terms = _angle_terms(perceptron(layer), topology, atoms, short_bonds, angles, embedding)
@@ -179,23 +180,24 @@ def _network(
             angles, embedding = before + pass_messages(topology.to_angles, terms, None, after_first_layer(block)), None
 
     moments = model.site_wise(atoms)[:, 0].abs() if magmoms else None
-    edges = _edge_terms(model, -1, radial, changes)
+    edges = _edge_terms(atom_conv(model, -1), radial, bond_embedding, changes)
     atoms = atoms + _atom_change(atom_conv(model, -1), topology, atoms, edges, weights)
     normal = cast("nn.LayerNorm", model.readout_norm)(atoms)
     return model.mlp(normal)[:, 0], moments
 
 
-def _edge_terms(model: CHGNet, depth: int, radial: tuple[Tensor, ...], changes: Tensor | None) -> Tensor:
+def _edge_terms(layer: AtomConv, radial: tuple[Tensor, ...], embedding: Tensor, changes: Tensor | None) -> Tensor:
     """Part of an atom convolution's first layer that depends on the bond alone: (num_bonds, 2 * hidden_dim).
 
     A bond's features are its embedding plus, for short bonds, what bond convolutions added. The first is read from
     the basis, of short bonds and of the others, with both weights multiplied beforehand, which is exact since nothing
     lies between the two.
     """
-    block = perceptron(atom_conv(model, depth))
-    width = model.atom_fea_dim
-    weight = first_layer(block)[0][:, width:-width]
-    short, others = (F.linear(basis, weight @ model.bond_embedding.weight) for basis in radial)
+    bond_dim = embedding.shape[0]
+    weight, _ = first_layer(perceptron(layer))
+    atom_dim = (weight.shape[1] - bond_dim) // 2
+    weight = weight[:, atom_dim:-atom_dim]
+    short, others = (F.linear(basis, weight @ embedding) for basis in radial)
     return torch.cat((short if changes is None else short + F.linear(changes, weight), others))
 
 

@@ -7,6 +7,7 @@ forces and stress are sums over bonds, so the network is differentiated with res
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- as everyone who uses torch writes it
 from chgnet.model import CHGNet
 from torch import Tensor
 
@@ -19,17 +20,22 @@ _COSINE_MARGIN = 1 - 1e-6
 
 @dataclass(frozen=True)
 class Bases:
-    """What the geometry contributes to the network.
+    """What the geometry contributes to the network, each with zeros behind its functions (`padded`).
 
     Attributes:
-        atom_graph: (num_bonds, num_radial) radial basis of every bond, cutoff of the atom graph.
-        bond_graph: (num_short_bonds, num_radial) radial basis of short bonds, cutoff of the bond graph.
-        angles: (num_angles, num_angular) Fourier basis of every angle.
+        atom_graph: (num_bonds, num_radial + zeros) radial basis of every bond, cutoff of the atom graph.
+        bond_graph: (num_short_bonds, num_radial + zeros) radial basis of short bonds, cutoff of the bond graph.
+        angles: (num_angles, num_angular + zeros) Fourier basis of every angle.
     """
 
     atom_graph: Tensor
     bond_graph: Tensor
     angles: Tensor
+
+
+def padded(rows: Tensor) -> Tensor:
+    """Add columns of zeros up to a multiple of 8: products over CHGNet's 31 functions take twice as long as over 32."""
+    return F.pad(rows, (0, -rows.shape[1] % 8))
 
 
 def bond_vectors(batch: GraphBatch) -> Tensor:
@@ -56,9 +62,9 @@ def expand(model: CHGNet, batch: GraphBatch, vectors: Tensor) -> Bases:
     angles = torch.acos(cosines * (batch.angle_sign * _COSINE_MARGIN))
     encoder = model.bond_basis_expansion
     return Bases(
-        atom_graph=encoder.rbf_expansion_ag(lengths),
-        bond_graph=encoder.rbf_expansion_bg(short),
-        angles=model.angle_basis_expansion.fourier_expansion(angles),
+        atom_graph=padded(encoder.rbf_expansion_ag(lengths)),
+        bond_graph=padded(encoder.rbf_expansion_bg(short)),
+        angles=padded(model.angle_basis_expansion.fourier_expansion(angles)),
     )
 
 

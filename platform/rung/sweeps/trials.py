@@ -21,7 +21,12 @@ from rung.training.run import RunFolder
 Role = Literal["untouched", "recipe", "search"]
 State = Literal["running", "finished", "pruned", "failed"]
 
-UNTOUCHED: Point = {"training.epochs": 0, "model.freeze_depth": 0, "reference.mode": "refit"}
+UNTOUCHED: Point = {
+    "training.epochs": 0,
+    "model.freeze_depth": 0,
+    "reference.mode": "refit",
+    "replay.path": None,
+}
 """The pretrained model as it is, with the reference of the new data set: zero steps."""
 
 RECIPE: Point = {
@@ -40,6 +45,10 @@ RECIPE: Point = {
     "optimizer.ema_decay": None,
     "schedule.kind": "cosine",
     "schedule.warmup": 0.0,
+    "transfer.layer_decay": 1.0,
+    "transfer.unfreeze_every": 0,
+    "transfer.l2_sp": 0.0,
+    "replay.path": None,
 }
 """Method 4 of Huang et al. (arXiv 2504.05565), but for the number of epochs and the batch, which are the sweep's."""
 

@@ -50,9 +50,12 @@ def small_dataset(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ray_cluster():
-    """A Ray cluster of this module's own; the dashboard stays on, Ray Train's clean-up needs it."""
+    """A Ray cluster in this process; the dashboard stays on, Ray Train's clean-up needs it.
+
+    There is one for all tests, since starting and stopping costs 10 s, and ray.shutdown() is where processes hang.
+    """
     import ray
 
     ray.init(address="local", num_cpus=4, object_store_memory=200 * 2**20, log_to_driver=False, logging_level="ERROR")

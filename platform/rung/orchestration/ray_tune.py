@@ -161,12 +161,14 @@ class _Proposals(Searcher):
         self._objectives = config.sweep.objectives
         self._scheduler = scheduler
         self._population = Population(config, trials) if config.sweep.scheduler.kind == "pbt" else None
-        self._next = [number for number in trials.to_do() if not self._waits(number)]
+        scheduler.arrived.update(number for number in trials.to_do() if self._waits(number))
+        self._next = [number for number in trials.to_do() if number not in scheduler.arrived]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 (trials go by number here)
         """The next trial; None while the others are waited for."""
         if not self._next and self._population is not None:
-            self._next = self._population.next_generation()
+            self._next = self._population.next_generation(self._scheduler.arrived)
+            self._scheduler.arrived.difference_update(self._next)
         if not self._next:
             return None if self._population is not None and self._trials.to_do() else Searcher.FINISHED
         number = self._next.pop(0)

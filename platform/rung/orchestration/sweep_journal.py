@@ -69,8 +69,9 @@ class SweepJournal(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """A trial returned, or the scheduler stopped it."""
         number = trial.config["number"]
-        if number in self._scheduler.waiting:
-            self._scheduler.waiting.discard(number)
+        if number in self._scheduler.stopped:
+            self._scheduler.stopped.discard(number)
+            self._scheduler.arrived.add(number)
             self._show(number, "waits for the others of its generation")
             return
         error = self._failed.get(number) or self._scheduler.broken.get(number, "")

@@ -47,8 +47,10 @@ class SweepScheduler(FIFOScheduler):
         self._last_epochs: dict[int, int] = {}
         self.broken: dict[int, str] = {}
         """Why trials were stopped that gave no finite errors, by number."""
-        self.waiting: set[int] = set()
-        """Numbers of the trials that were stopped at the end of their generation."""
+        self.stopped: set[int] = set()
+        """Numbers of the trials that were told to stop at the end of their generation."""
+        self.arrived: set[int] = set()
+        """Numbers of the trials that have stopped there, and wait for the others."""
         for outcome in before:
             if outcome.trial.role == "search" and outcome.trial.ended:
                 self._replay(_PastTrial(outcome.trial.name), outcome)
@@ -82,7 +84,7 @@ class SweepScheduler(FIFOScheduler):
         if number not in self._searched or epochs >= self._last_epochs[number]:
             return TrialScheduler.CONTINUE
         if self._interval is not None and epochs % self._interval == 0:
-            self.waiting.add(number)
+            self.stopped.add(number)
             return TrialScheduler.STOP
         return self._tell(tune_controller, trial, epochs, errors)
 

@@ -20,6 +20,8 @@ class Epoch:
 
     epochs: int
     errors: Metrics
+    step: int = 0
+    """Global steps behind it."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,13 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
 
 
 def _curve(lines: Sequence[Mapping[str, Any]]) -> list[Epoch]:
-    found: dict[int, Metrics] = {}
+    found: dict[int, Epoch] = {}
     for line in lines:
         errors = {name.removeprefix(_VALIDATION): value for name, value in line.items() if name.startswith(_VALIDATION)}
         if errors:
-            found[int(line["epoch"]) + 1 if "epoch" in line else 0] = errors
-    return [Epoch(epochs, found[epochs]) for epochs in sorted(found)]
+            epochs = int(line["epoch"]) + 1 if "epoch" in line else 0
+            found[epochs] = Epoch(epochs, errors, line["step"])
+    return [found[epochs] for epochs in sorted(found)]
 
 
 def _best(curve: Sequence[Epoch]) -> Metrics:

@@ -7,7 +7,7 @@ trials ran at a time nor on when the sweep was killed: all decisions follow from
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rung.config.tree import SweepConfig
 from rung.sweeps.draw import perturbed_point
 from rung.sweeps.outcome import Outcome, outcome_of, score
 from rung.sweeps.trials import Trial, Trials
-from rung.training.run import INITIAL_NAME, REFERENCE_NAME
+from rung.training.run import INITIAL_NAME, REFERENCE_NAME, RunFolder
 
 
 class Population:
@@ -35,22 +35,30 @@ class Population:
         self._objectives = [name for name in config.sweep.objectives if not name.startswith("probe_")]
 
     def waits(self, outcome: Outcome) -> bool:
-        """Whether a trial has done its generation's epochs, and is not at its end."""
-        return outcome.trial.role == "search" and self._goal(outcome.trial) <= outcome.epochs < self._epochs
+        """Whether a trial that does not run has done its generation's epochs, and is not at its end.
 
-    def next_generation(self) -> list[int]:
-        """Numbers of the trials that begin a new generation; none while one of the old one still trains."""
+        Its metrics may be a moment ahead of its checkpoint, which counts.
+        """
+        if (
+            outcome.trial.role != "search"
+            or not self._goal(outcome.trial) <= outcome.epochs < self._config.training.epochs
+        ):
+            return False
+        return outcome.curve[-1].step in RunFolder(self._folder_of(outcome.trial)).checkpoints().steps()
+
+    def next_generation(self, arrived: Collection[int]) -> list[int]:
+        """Numbers of the trials that begin a new generation; none while one of the old one still trains.
+
+        Args:
+            arrived: numbers of those that do not run and wait for the others.
+        """
         known = [trial for trial in self._trials.known() if trial.role == "search" and not trial.ended]
         members = [outcome_of(self._trials, trial, self._objectives) for trial in known]
         generation = min((one.trial.generation for one in members), default=0)
-        if not all(one.trial.generation > generation or self.waits(one) for one in members):
+        if not all(one.trial.generation > generation or one.trial.number in arrived for one in members):
             return []
         self._evolve(members, generation)
         return [one.trial.number for one in members]
-
-    @property
-    def _epochs(self) -> int:
-        return self._config.training.epochs
 
     def _goal(self, trial: Trial) -> int:
         return (trial.generation + 1) * self._config.sweep.scheduler.interval

@@ -111,5 +111,5 @@ def test_a_generation_ends_for_searched_trials_and_not_at_the_last_epoch():
     add(scheduler, 2)
     assert [report(scheduler, 1, epochs, 0.1) for epochs in (1, 2)] == ["CONTINUE", "CONTINUE"]
     assert [report(scheduler, 2, epochs, 0.1) for epochs in (1, 2)] == ["CONTINUE", "STOP"]
-    assert scheduler.waiting == {2}
+    assert scheduler.stopped == {2}
     assert [report(scheduler, 2, epochs, 0.1) for epochs in (3, 4)] == ["CONTINUE", "CONTINUE"]

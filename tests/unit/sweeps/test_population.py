@@ -6,6 +6,7 @@ from rung.sweeps.outcome import outcome_of
 from rung.sweeps.population import Population
 from rung.sweeps.trials import Trials
 
+ALL = {2, 3, 4, 5}
 PBT = {"kind": "pbt", "interval": 2, "quantile": 0.25}
 
 
@@ -21,6 +22,7 @@ def population(make_sweep, play):
         folder = trials.folder / f"trial-{number:03}"
         (folder / "checkpoints/step-00000020").mkdir(parents=True)
         (folder / "checkpoints/step-00000020/state.pt").write_text(f"state {number}")
+        (folder / "checkpoints/step-00000020/manifest.json").write_text("{}")
         (folder / "reference.json").write_text(f"reference {number}")
     return config, trials
 
@@ -33,7 +35,7 @@ def files_of(trials, number):
 def test_the_worst_goes_on_from_the_best_with_other_values(population):
     config, trials = population
     before = {number: dict(trials[number].values) for number in range(2, 6)}
-    assert Population(config, trials).next_generation() == [2, 3, 4, 5]
+    assert Population(config, trials).next_generation(ALL) == [2, 3, 4, 5]
     assert files_of(trials, 5) == ["state 2", "reference 2"]
     assert [files_of(trials, number)[0] for number in (2, 3, 4)] == ["state 2", "state 3", "state 4"]
     assert trials[5].takeovers == [{"epochs": 2, "source": 2, "values": before[5]}]
@@ -45,10 +47,9 @@ def test_the_worst_goes_on_from_the_best_with_other_values(population):
     assert not trials.config_of(trials[4]).run.allow_changes
 
 
-def test_nobody_moves_while_one_still_trains(population, play):
+def test_nobody_moves_while_one_still_trains(population):
     config, trials = population
-    play(trials, 4, [0.5, 0.3], state="running")
-    assert Population(config, trials).next_generation() == []
+    assert Population(config, trials).next_generation({2, 3, 5}) == []
     assert trials[5].takeovers == []
 
 
@@ -64,12 +65,12 @@ def test_a_start_that_was_killed_in_between_is_gone_on_with(population, monkeypa
 
     monkeypatch.setattr(trials, "update", killed)
     with pytest.raises(KeyboardInterrupt):
-        whole.next_generation()
+        whole.next_generation(ALL)
     again = Trials(config)
     assert [again[number].generation for number in range(2, 6)] == [1, 1, 1, 0]
     assert files_of(again, 5)[0] == "state 2", "the copy was made"
     undisturbed = dict(again[5].values)
-    assert Population(config, again).next_generation() == [2, 3, 4, 5]
+    assert Population(config, again).next_generation(ALL) == [2, 3, 4, 5]
     assert again[5].takeovers == [{"epochs": 2, "source": 2, "values": undisturbed}]
     assert {again[number].generation for number in range(2, 6)} == {1}
 
@@ -78,7 +79,7 @@ def test_failed_trials_are_out_and_a_diverged_one_is_replaced(population, play):
     config, trials = population
     play(trials, 2, [0.5, 0.3, 0.1], state="failed")
     play(trials, 4, [0.5, 0.3, float("nan")], state="running")
-    assert Population(config, trials).next_generation() == [3, 4, 5]
+    assert Population(config, trials).next_generation(ALL) == [3, 4, 5]
     assert trials[4].takeovers[0]["source"] == 3
 
 
@@ -87,6 +88,8 @@ def test_waiting_ends_with_the_last_generation(population, play):
     whole = Population(config, trials)
     waits = [whole.waits(outcome_of(trials, trials[number], ["energy_mae"])) for number in range(6)]
     assert waits == [False, False, True, True, True, True]
+    (trials.folder / "trial-002/checkpoints/step-00000020/manifest.json").unlink()
+    assert not whole.waits(outcome_of(trials, trials[2], ["energy_mae"])), "killed before its checkpoint was written"
     play(trials, 3, [0.5] + [0.3] * 9, state="running")  # all epochs done, not wound up
     assert not whole.waits(outcome_of(trials, trials[3], ["energy_mae"]))
 

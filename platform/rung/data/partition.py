@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 # Fitted to training steps of CHGNet 0.3.0 (energy, forces, stress, moments) on 40 batches on one core, right to 8 %.
 # Only the ratios matter: after the step had become three times as fast, they still fitted as well as new ones would, to
-# 6 % in the median (tests/benchmarks/cost_model.py). And they do not matter much: were angles twice as dear, the slowest
+# 6 % in the median (tests/benchmarks/cost_model.py). They do not matter much: were angles twice as dear, the slowest
 # of 256 ranks would take 14 % longer than the mean; with equal numbers of structures it takes twice as long
 # (tests/benchmarks/balance.py).
 COST_PER_ATOM: Final = 4.2

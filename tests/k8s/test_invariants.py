@@ -1,6 +1,5 @@
 """What must agree across manifests, image, lock file and the configs of the jobs."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -202,4 +201,4 @@ def test_no_secret_is_in_the_repository():
     for file in K8S.rglob("*.yaml"):
         assert all(item["kind"] != "Secret" for item in yaml.safe_load_all(file.read_text()) if item), file
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    assert not [name for name in listed.split() if os.path.basename(name) in (".env", "kubeconfig", "auth_token")]
+    assert not [name for name in listed.split() if Path(name).name in (".env", "kubeconfig", "auth_token")]

@@ -86,12 +86,14 @@ def test_mistakes_are_refused_by_crds(overlays, crds, where, path, value, messag
 def test_a_server_accepts(overlays, overlay):
     """Server-side dry-run: nothing is stored. Objects go to a namespace that exists, RUNG_K8S_NAMESPACE or default."""
     namespace = os.environ.get("RUNG_K8S_NAMESPACE", "default")
-    items = [item for item in overlays[overlay] if item["kind"] != "Namespace"]
-    for item in items:
-        if "namespace" in item["metadata"]:
-            item = item | {"metadata": item["metadata"] | {"namespace": namespace}}
-        command = [KUBECTL, "apply", "--dry-run=server", "--validate=strict", "-f", "-"]
+    for item in (item for item in overlays[overlay] if item["kind"] != "Namespace"):
+        moved = {"metadata": item["metadata"] | {"namespace": namespace}} if "namespace" in item["metadata"] else {}
         done = subprocess.run(
-            command, input=yaml.safe_dump(item), capture_output=True, text=True, timeout=120, check=False
+            [KUBECTL, "apply", "--dry-run=server", "--validate=strict", "-f", "-"],
+            input=yaml.safe_dump(item | moved),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert done.returncode == 0, f"{item['kind']}/{item['metadata']['name']}: {done.stderr}"

@@ -21,7 +21,16 @@ _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 # Sums may be reordered and products fused, which vectorising needs; infinities and NaN keep their meaning, so that a
 # diverging run is noticed.
 _fast = {"error_model": "numpy", "nogil": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-_compiled = numba.njit(cache=True, **_fast)
+
+
+def _compiled(function):
+    """Compile on the first call, or read from numba's cache; without a cache where no folder for it can be written."""
+    try:
+        return numba.njit(cache=True, **_fast)(function)
+    except RuntimeError:  # found no place beside this file, in NUMBA_CACHE_DIR or below the home folder
+        return numba.njit(**_fast)(function)
+
+
 # Parts become code of their caller. Left as functions they would be compiled twice, to other roundings, and a process
 # that compiles would call one copy where a process that reads numba's cache calls the other.
 _part = numba.njit(forceinline=True, **_fast)

@@ -5,6 +5,7 @@ beside it, and a token that every client must show. Unlike `ray stop`, closing i
 machine alone.
 """
 
+import json
 import os
 import secrets
 import shlex
@@ -12,14 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from socket import socket
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -27,7 +27,7 @@ RAY = str(Path(sys.executable).with_name("ray"))
 """Ray's command line of this installation."""
 
 _HOST = "127.0.0.1"
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 10.0
 _OBJECT_STORE_BYTES = 200 * 2**20
 _PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
 _MINE = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "PYTHONPATH")
@@ -59,14 +59,15 @@ class LocalCluster:
         self._num_workers = num_workers
         self._head_flags = head_flags
         # Short, since paths of sockets may have 107 characters.
-        self._files = tempfile.TemporaryDirectory(prefix="rung-ray-", dir="/tmp", ignore_cleanup_errors=True)  # noqa: S108
+        self._files = tempfile.TemporaryDirectory(prefix="rung-ray-", dir="/tmp", ignore_cleanup_errors=True)
         self.folder = Path(self._files.name)
         self.token_file = self.folder / "auth_token"
         self._ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
         self.dashboard = f"http://{_HOST}:{self._ports['dashboard-port']}"
         self.environment = {name: value for name, value in os.environ.items() if name not in _MINE}
         self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
-        self.environment |= {"RAY_USAGE_STATS_ENABLED": "0", **(environment or {})}
+        self.environment["PATH"] = os.pathsep.join([str(Path(RAY).parent), os.environ.get("PATH", os.defpath)])
+        self.environment |= environment or {}
         self.head: Node | None = None
         self.workers: list[Node] = []
 
@@ -82,9 +83,7 @@ class LocalCluster:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start_head(self) -> None:
@@ -92,14 +91,17 @@ class LocalCluster:
         flags = [f"--{name}={port}" for name, port in self._ports.items()]
         flags += ["--head", "--num-cpus=0", f"--temp-dir={self.folder}", "--include-dashboard=true", *self._head_flags]
         self.head = self._start(flags)
-        self._wait_for_dashboard(self.head)
+        self._wait(self.head, "/api/version", lambda _: True)
 
     def add_worker(self) -> "Node":
         """Start one more worker node."""
         agent, *_ = free_ports(1)
         flags = [f"--address={_HOST}:{self._ports['port']}", f"--num-cpus={self._cpus}"]
+        before = self._alive(self._ask("/api/v0/nodes"))
         node = self._start([*flags, f"--dashboard-agent-listen-port={agent}"])
         self.workers.append(node)
+        # One after the other: nodes that start at once on one machine take each other's ports and log files.
+        self._wait(node, "/api/v0/nodes", lambda answer: self._alive(answer) - before)
         return node
 
     def job_command(self, *arguments: str) -> list[str]:
@@ -108,9 +110,10 @@ class LocalCluster:
         return [RAY, "job", verb, "--address", self.dashboard, *rest]
 
     def close(self) -> None:
-        """End every process of this cluster, workers first, and remove its files."""
-        for node in [*self.workers, *([self.head] if self.head else [])]:
-            node.stop()
+        """End every process of this cluster, and remove its files."""
+        nodes = [*self.workers, *([self.head] if self.head else [])]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Node.stop, nodes))
         self._files.cleanup()
 
     def _start(self, flags: Sequence[str]) -> "Node":
@@ -119,20 +122,34 @@ class LocalCluster:
         log = self.folder / f"node-{secrets.token_hex(4)}.log"
         return Node(command, self.environment, log)
 
-    def _wait_for_dashboard(self, head: "Node") -> None:
-        request = urllib.request.Request(f"{self.dashboard}/api/version")  # noqa: S310 (http, to this machine)
-        request.add_header("Authorization", f"Bearer {self.token_file.read_text()}")
+    def _wait(self, node: "Node", path: str, done: Callable[[Any], object]) -> None:
+        """Ask the dashboard until its answer will do.
+
+        Raises:
+            ClusterError: the node ended, or it took too long.
+        """
         deadline = time.monotonic() + _START_SECONDS
+        problem = "the dashboard does not know it"
         while True:
             try:
-                urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
-                return
-            except (urllib.error.URLError, OSError) as error:
-                if head.ended or time.monotonic() > deadline:
-                    raise ClusterError(
-                        f"the head did not start ({error}): {shlex.join(head.command)}\n{head.output()}"
-                    ) from error
-                time.sleep(0.3)
+                if done(self._ask(path)):
+                    return
+            except OSError as error:
+                problem = str(error)
+            if node.ended or time.monotonic() > deadline:
+                raise ClusterError(f"a node did not start ({problem}): {shlex.join(node.command)}\n{node.output()}")
+            time.sleep(0.3)
+
+    def _ask(self, path: str) -> Any:
+        request = urllib.request.Request(f"{self.dashboard}{path}")  # noqa: S310 (http, to this machine)
+        request.add_header("Authorization", f"Bearer {self.token_file.read_text()}")
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return json.load(answer)
+
+    @staticmethod
+    def _alive(answer: Any) -> set[str]:
+        """Ids of the living nodes in the dashboard's list of nodes."""
+        return {node["node_id"] for node in answer["data"]["result"]["result"] if node["state"] == "ALIVE"}
 
 
 class Node:
@@ -158,17 +175,17 @@ class Node:
     def kill(self) -> None:
         """Take the node away without notice, as a lost machine does."""
         for process in self._family():
-            _signal(process, force=True)
+            _kill(process)
         self._process.wait()
 
-    def stop(self, grace: float = 10.0) -> None:
-        """End the node; what has not ended after `grace` seconds is killed."""
+    def stop(self) -> None:
+        """End the node; what has not ended after a while is killed."""
         family = self._family()
-        for process in family[:1]:
-            _signal(process, force=False)  # Ray ends its own processes in order
-        _, alive = psutil.wait_procs(family, timeout=grace)
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(self._process.pid).terminate()  # Ray ends its own processes in order
+        _, alive = psutil.wait_procs(family, timeout=_END_SECONDS)
         for process in alive:
-            _signal(process, force=True)
+            _kill(process)
         self._process.wait()
 
     def _family(self) -> list[psutil.Process]:
@@ -198,9 +215,6 @@ def _session_of(pid: int) -> int | None:
         return None
 
 
-def _signal(process: psutil.Process, *, force: bool) -> None:
+def _kill(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
-        if force:
-            process.kill()
-        else:
-            process.terminate()
+        process.kill()

@@ -9,6 +9,7 @@ import yaml
 
 from rung.config.load import load_config
 from rung.config.tree import FinetuneConfig, PrepareConfig, SweepConfig, TrainConfig
+from tests.k8s.lint import DOCKERFILE, HADOLINT
 from tests.k8s.manifests import K8S, ROOT, Object, pods, ray_spec
 from tests.k8s.traffic import OUTSIDE, Peer, allowed
 
@@ -202,3 +203,16 @@ def test_no_secret_is_in_the_repository():
         assert all(item["kind"] != "Secret" for item in yaml.safe_load_all(file.read_text()) if item), file
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     assert not [name for name in listed.split() if Path(name).name in (".env", "kubeconfig", "auth_token")]
+
+
+def test_the_image_names_what_the_manifests_run():
+    text = (K8S / "docker" / "Dockerfile").read_text()
+    assert "WORKDIR /opt/rung\nCOPY jobs jobs" in text
+    assert text.count("USER 1000:100") == len(re.findall(r"(?m)^FROM runtime AS", text)) == 2
+    for tag in re.findall(r"-t (rung:\S+)", text):
+        assert f"-ray{locked('ray')}-" in tag
+
+
+def test_dockerfile_is_linted():
+    done = subprocess.run([HADOLINT, DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

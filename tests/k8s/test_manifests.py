@@ -8,6 +8,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 
+from tests.k8s import lint
 from tests.k8s.manifests import K8S, KUBECTL, Object, render, schema_faults
 from tests.k8s.mistakes import CRD_MISTAKES, MISTAKES, plant
 from tests.k8s.references import reference_faults
@@ -79,6 +80,12 @@ def test_mistakes_are_refused_by_crds(overlays, crds, where, path, value, messag
     mistaken = next(item for item in planted if (item["kind"], item["metadata"]["name"]) == where)
     found = list(schema_faults(mistaken, VERSIONS[-1], crds))
     assert any(message in fault for fault in found), found
+
+
+def test_linters_have_nothing_to_mend():
+    if not lint.CHECKOV.exists():
+        pytest.skip("checkov is not installed: make k8s-lint")
+    assert lint.main() == 0
 
 
 @pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="needs an API server: set KUBECONFIG")

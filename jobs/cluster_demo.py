@@ -7,9 +7,9 @@ checkpoint, and takes the cluster down.
 """
 
 import re
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen, run
 
 from rung.orchestration.local_cluster import LocalCluster
 
@@ -32,8 +32,7 @@ def submit(cluster: LocalCluster, name: str) -> int:
     print(f"\n$ ray job submit --runtime-env jobs/runtime_env.yaml -- python {JOBS[name]}", flush=True)
     options = ["submit", "--submission-id", name, "--runtime-env", "jobs/runtime_env.yaml", "--", "python"]
     command = cluster.job_command(*options, *JOBS[name].split())
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, env=cluster.environment, text=True, **pipes) as process:  # noqa: S603
+    with Popen(command, env=cluster.environment, stdout=PIPE, stderr=STDOUT, text=True) as process:  # noqa: S603
         for line in process.stdout or ():
             if not NOISE.search(line):
                 print(line, end="", flush=True)
@@ -51,7 +50,7 @@ def main() -> int:
                     return 1
             except KeyboardInterrupt:
                 print(f"\nStopping {name}; it goes on from its checkpoint next time.", flush=True)
-                subprocess.run(cluster.job_command("stop", name), env=cluster.environment, check=False)  # noqa: S603
+                run(cluster.job_command("stop", name), env=cluster.environment, check=False)  # noqa: S603
                 return 130
     return 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = ROOT / "k8s" / "overlays" / "local"
@@ -100,8 +100,18 @@ class Jobs:
         assert code == 0, output
 
     def status(self, submission):
-        found = re.search(r"\b(PENDING|RUNNING|SUCCEEDED|FAILED|STOPPED)\b", self._call("status", submission)[1])
-        return found[1] if found else "unknown"
+        """Such as running, succeeded, stopped."""
+        said = self._call("status", submission)[1]
+        found = re.search(r"Job '[^']*' (?:was )?(succeeded|failed|stopped)|Status for job '[^']*': (\w+)", said)
+        assert found, said
+        return (found[1] or found[2]).lower()
+
+    def wait(self, submission):
+        """Returns what the job said; fails unless it succeeded."""
+        wait_until(lambda: self.status(submission) not in ("pending", "running"), f"the end of {submission}", 300)
+        logs = self.logs(submission)
+        assert self.status(submission) == "succeeded", logs
+        return logs
 
     def logs(self, submission):
         return self._call("logs", submission)[1]
@@ -141,11 +151,11 @@ def jobs(cluster, manifests, mlflow_template, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(jobs):
-    """Both data sets, by their RayJobs."""
+    """Both data sets, by their RayJobs at the same time."""
     for name in ("prepare", "prepare-r2scan"):
-        code, output = jobs.submit(name, name, "--source.num_structures 40")
-        assert code == 0, output
-        assert str(jobs.folder / "data") in output
+        jobs.start(name, name, "--source.num_structures 40")
+    for name in ("prepare", "prepare-r2scan"):
+        assert str(jobs.folder / "data") in jobs.wait(name)
     return jobs
 
 
@@ -154,12 +164,12 @@ def pretrained(prepared):
     """A pretrained run that lost a node on the way; each rank fills a node, so it cannot go on without another one."""
     jobs = prepared
     jobs.start(
-        "pretrain", "pretrain", f"{SMALL} --training.epochs 25 --launcher.cpus_per_worker 2 --training.log_every 1"
+        "pretrain", "pretrain", f"{SMALL} --training.epochs 15 --launcher.cpus_per_worker 2 --training.log_every 1"
     )
     wait_until(lambda: jobs.steps("pretrain-gga") >= 6, "the first epochs")
     jobs.cluster.workers[0].kill()
     jobs.cluster.add_worker()
-    wait_until(lambda: jobs.status("pretrain") not in ("PENDING", "RUNNING"), "the end of pretraining")
+    jobs.wait("pretrain")
     return jobs
 
 
@@ -187,9 +197,7 @@ def test_strangers_are_refused(cluster):
 
 
 def test_a_lost_node_is_replaced(pretrained):
-    logs = pretrained.logs("pretrain")
-    assert pretrained.status("pretrain") == "SUCCEEDED", logs
-    assert "Restarting from the last checkpoint (restart 1 of at most 3" in logs
+    assert "Restarting from the last checkpoint (restart 1 of at most 3" in pretrained.logs("pretrain")
     summary = pretrained.file("pretrain-gga", "summary.json")
     assert summary["completed"]
     assert pretrained.file("pretrain-gga", "description.json")["first_step"] > 0, "the second start went on"
@@ -218,7 +226,7 @@ def stopped(pretrained):
 
 def test_a_stopped_job_leaves_a_checkpoint(stopped):
     jobs, _ = stopped
-    assert jobs.status("stopped-1") == "STOPPED"
+    assert jobs.status("stopped-1") == "stopped"
     assert "as asked; the same command resumes from there" in jobs.logs("stopped-1")
     assert not jobs.file("stopped", "summary.json")["completed"]
 
@@ -235,7 +243,7 @@ def test_a_job_resumes_when_the_head_is_back(stopped, redis):
     jobs.cluster.head.kill()
     reached = jobs.steps("stopped")
     jobs.cluster.start_head()
-    assert jobs.status("pretrain") == "SUCCEEDED", "the head remembers its jobs"
+    assert jobs.status("pretrain") == "succeeded", "the head remembers its jobs"
     jobs.start("stopped-3", "finetune", settings)
     wait_until(lambda: jobs.steps("stopped") > reached + 3, "steps after the head's restart")
     assert jobs.file("stopped", "description.json")["first_step"] > 0

@@ -100,7 +100,7 @@ class LocalCluster:
         before = self._alive(self._ask("/api/v0/nodes"))
         node = self._start([*flags, f"--dashboard-agent-listen-port={agent}"])
         self.workers.append(node)
-        # One after the other: nodes that start at once on one machine take each other's ports and log files.
+        # One after the other: of nodes that start at once on one machine, one was seen to crash.
         self._wait(node, "/api/v0/nodes", lambda answer: self._alive(answer) - before)
         return node
 

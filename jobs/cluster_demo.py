@@ -2,11 +2,11 @@
 
 python jobs/cluster_demo.py
 
-Everything lands in demo/cluster; what is there already is not made again. Ctrl-C stops the job, which leaves a
-checkpoint, and takes the cluster down.
+All lands in demo/cluster and is made once. Ctrl-C stops the job at a checkpoint, and takes the cluster down.
 """
 
 import re
+import signal
 import sys
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen, run
@@ -41,6 +41,7 @@ def submit(cluster: LocalCluster, name: str) -> int:
 
 def main() -> int:
     """Run all jobs, one after the other."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing stays behind
     print("Starting a head and two workers with two CPUs each ...", flush=True)
     with LocalCluster() as cluster:
         print(f"Dashboard: {cluster.dashboard} (token: {cluster.token_file.read_text()})", flush=True)

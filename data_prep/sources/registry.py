@@ -1,7 +1,6 @@
 """From the config of a source to the source."""
 
 import re
-from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
@@ -31,14 +30,9 @@ def open_source(config: SourceConfig) -> Source:
         BrokenFileError: its files cannot be opened.
         ValueError: the functional that it states is not known.
     """
-    return opener_of(config)(config, config.dataset or _default_name(config))
-
-
-def opener_of(config: SourceConfig) -> Callable[[SourceConfig, str], Source]:
-    """What opens the source; all that it needs is imported then."""
     asks = config.kind == "mp_api" and not config.paths
     module, _, function = (_LIVE if asks else _OPENERS[config.kind]).partition(":")
-    return getattr(import_module(module), function)
+    return getattr(import_module(module), function)(config, config.dataset or _default_name(config))
 
 
 def _default_name(config: SourceConfig) -> str:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from socket import socket
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
@@ -91,17 +91,22 @@ class LocalCluster:
         flags = [f"--{name}={port}" for name, port in self._ports.items()]
         flags += ["--head", "--num-cpus=0", f"--temp-dir={self.folder}", "--include-dashboard=true", *self._head_flags]
         self.head = self._start(flags)
-        self._wait(self.head, "/api/version", lambda _: True)
+        # The agent starts jobs: one that came before it is up would be refused.
+        agent = f"http://{_HOST}:{self._ports['dashboard-agent-listen-port']}"
+        for url in (f"{self.dashboard}/api/version", f"{agent}/api/local_raylet_healthz"):
+            self._wait(self.head, url, lambda _: True)
 
     def add_worker(self) -> "Node":
         """Start one more worker node."""
         agent, *_ = free_ports(1)
         flags = [f"--address={_HOST}:{self._ports['port']}", f"--num-cpus={self._cpus}"]
-        before = self._alive(self._ask("/api/v0/nodes"))
+        # A folder of its own, as in a pod: nodes that share one unpack a job's upload twice, the second under its feet.
+        flags.append(f"--temp-dir={self.folder}/{len(self.workers)}")
+        nodes = f"{self.dashboard}/api/v0/nodes"
+        before = self._alive(self._ask(nodes))
         node = self._start([*flags, f"--dashboard-agent-listen-port={agent}"])
         self.workers.append(node)
-        # One after the other: of nodes that start at once on one machine, one was seen to crash.
-        self._wait(node, "/api/v0/nodes", lambda answer: self._alive(answer) - before)
+        self._wait(node, nodes, lambda answer: self._alive(answer) - before)
         return node
 
     def job_command(self, *arguments: str) -> list[str]:
@@ -122,17 +127,17 @@ class LocalCluster:
         log = self.folder / f"node-{secrets.token_hex(4)}.log"
         return Node(command, self.environment, log)
 
-    def _wait(self, node: "Node", path: str, done: Callable[[Any], object]) -> None:
-        """Ask the dashboard until its answer will do.
+    def _wait(self, node: "Node", url: str, done: Callable[[str], object]) -> None:
+        """Ask Ray until its answer will do.
 
         Raises:
             ClusterError: the node ended, or it took too long.
         """
         deadline = time.monotonic() + _START_SECONDS
-        problem = "the dashboard does not know it"
+        problem = "Ray does not know it"
         while True:
             try:
-                if done(self._ask(path)):
+                if done(self._ask(url)):
                     return
             except OSError as error:
                 problem = str(error)
@@ -140,16 +145,17 @@ class LocalCluster:
                 raise ClusterError(f"a node did not start ({problem}): {shlex.join(node.command)}\n{node.output()}")
             time.sleep(0.3)
 
-    def _ask(self, path: str) -> Any:
-        request = urllib.request.Request(f"{self.dashboard}{path}")  # noqa: S310 (http, to this machine)
+    def _ask(self, url: str) -> str:
+        request = urllib.request.Request(url)  # noqa: S310 (http, to this machine)
         request.add_header("Authorization", f"Bearer {self.token_file.read_text()}")
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            return json.load(answer)
+            return answer.read().decode()
 
     @staticmethod
-    def _alive(answer: Any) -> set[str]:
+    def _alive(answer: str) -> set[str]:
         """Ids of the living nodes in the dashboard's list of nodes."""
-        return {node["node_id"] for node in answer["data"]["result"]["result"] if node["state"] == "ALIVE"}
+        nodes = json.loads(answer)["data"]["result"]["result"]
+        return {node["node_id"] for node in nodes if node["state"] == "ALIVE"}
 
 
 class Node:

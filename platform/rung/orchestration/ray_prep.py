@@ -10,7 +10,6 @@ from ray.exceptions import RayError, RayTaskError
 
 from data_prep.convert import prepare
 from data_prep.output import UnfinishedError
-from data_prep.sources.registry import opener_of
 from data_prep.summary import PrepareSummary
 from rung.config.tree import PrepareConfig
 from rung.orchestration.cluster import connected
@@ -32,7 +31,6 @@ def prepare_on_ray(config: PrepareConfig) -> PrepareSummary:
         ValueError: no cluster answers, or what `prepare` raises.
         TaskLostError: the cluster lost a task too often.
     """
-    opener_of(config.source)  # imports torch where it is needed: after Ray, a driver's MKL was seen to fail to start
     with connected(config.parallel.address):
         at_a_time = config.parallel.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         return prepare(config, partial(map_over_tasks, at_a_time=at_a_time))

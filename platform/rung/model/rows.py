@@ -12,6 +12,8 @@ one file, since numba's cache compiles them again only when their own file chang
 import numba
 import numpy as np
 
+from rung.model.caching import cached
+
 _BLOCK = 128
 """Messages handled at once: few enough that all their arrays stay in the second-level cache."""
 
@@ -21,16 +23,7 @@ _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 # Sums may be reordered and products fused, which vectorising needs; infinities and NaN keep their meaning, so that a
 # diverging run is noticed.
 _fast = {"error_model": "numpy", "nogil": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-
-
-def _compiled(function):
-    """Compile on the first call, or read from numba's cache; without a cache where no folder for it can be written."""
-    try:
-        return numba.njit(cache=True, **_fast)(function)
-    except RuntimeError:  # found no place beside this file, in NUMBA_CACHE_DIR or below the home folder
-        return numba.njit(**_fast)(function)
-
-
+_compiled = cached(**_fast)
 # Parts become code of their caller. Left as functions they would be compiled twice, to other roundings, and a process
 # that compiles would call one copy where a process that reads numba's cache calls the other.
 _part = numba.njit(forceinline=True, **_fast)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from rung.model import blocks, compiled, message, rows
+from rung.model import blocks, caching, compiled, message
 from rung.model.gate import Parameters
 from rung.model.routes import Routes
 
@@ -134,5 +134,5 @@ def test_without_a_folder_for_the_cache_loops_are_compiled_all_the_same(monkeypa
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(rows.numba, "njit", njit)
-    assert rows._compiled(abs)(-1) == 1
+    monkeypatch.setattr(caching.numba, "njit", njit)
+    assert caching.cached(nogil=True)(abs)(-1) == 1

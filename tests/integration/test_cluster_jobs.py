@@ -153,7 +153,7 @@ def jobs(cluster, manifests, mlflow_template, tmp_path_factory):
 def prepared(jobs):
     """Both data sets, by their RayJobs at the same time."""
     for name in ("prepare", "prepare-r2scan"):
-        jobs.start(name, name, "--source.num_structures 40")
+        jobs.start(name, name, "--source.num_structures 48 --split.validation 0.3")
     for name in ("prepare", "prepare-r2scan"):
         assert str(jobs.folder / "data") in jobs.wait(name)
     return jobs

@@ -68,6 +68,7 @@ class LocalCluster:
         self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
         self.environment["PATH"] = os.pathsep.join([str(Path(RAY).parent), os.environ.get("PATH", os.defpath)])
         self.environment |= environment or {}
+        self._starts = 0
         self.head: Node | None = None
         self.workers: list[Node] = []
 
@@ -89,8 +90,8 @@ class LocalCluster:
     def start_head(self) -> None:
         """Start the head, or start it again on the same ports after it was lost."""
         flags = [f"--{name}={port}" for name, port in self._ports.items()]
-        flags += ["--head", "--num-cpus=0", f"--temp-dir={self.folder}", "--include-dashboard=true", *self._head_flags]
-        self.head = self._start(flags)
+        flags += ["--head", "--num-cpus=0", f"--temp-dir={self._own_folder()}", "--include-dashboard=true"]
+        self.head = self._start([*flags, *self._head_flags])
         # The agent starts jobs: one that came before it is up would be refused.
         agent = f"http://{_HOST}:{self._ports['dashboard-agent-listen-port']}"
         for url in (f"{self.dashboard}/api/version", f"{agent}/api/local_raylet_healthz"):
@@ -100,8 +101,7 @@ class LocalCluster:
         """Start one more worker node."""
         agent, *_ = free_ports(1)
         flags = [f"--address={_HOST}:{self._ports['port']}", f"--num-cpus={self._cpus}"]
-        # A folder of its own, as in a pod: nodes that share one unpack a job's upload twice, the second under its feet.
-        flags.append(f"--temp-dir={self.folder}/{len(self.workers)}")
+        flags.append(f"--temp-dir={self._own_folder()}")
         nodes = f"{self.dashboard}/api/v0/nodes"
         before = self._alive(self._ask(nodes))
         node = self._start([*flags, f"--dashboard-agent-listen-port={agent}"])
@@ -120,6 +120,11 @@ class LocalCluster:
         with ThreadPoolExecutor() as pool:
             list(pool.map(Node.stop, nodes))
         self._files.cleanup()
+
+    def _own_folder(self) -> Path:
+        """A folder for one start of a node, as a pod has: nodes that share one unpack a job's upload under its feet."""
+        self._starts += 1
+        return self.folder / str(self._starts)
 
     def _start(self, flags: Sequence[str]) -> "Node":
         store = f"--object-store-memory={_OBJECT_STORE_BYTES}"

@@ -4,12 +4,13 @@ PYTHON  ?= python3
 VENV    := .venv
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.installed
+CHECKOV := .venv-checkov/.installed
 BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py)))
 
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
-demo sweep-demo test: export OMP_NUM_THREADS ?= 1
+demo sweep-demo cluster-demo test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo sweep-demo test lint bench clean-demo
+.PHONY: demo sweep-demo cluster-demo test lint k8s-lint bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
@@ -21,6 +22,9 @@ sweep-demo: $(READY)           ## learning rate x freeze depth on the demo's dat
 	$(PY) jobs/prepare_data.py --config jobs/configs/demo/prepare_r2scan.yaml
 	$(PY) jobs/sweep.py --config jobs/configs/demo/sweep.yaml
 
+cluster-demo: $(READY)         ## a head and two workers on this machine, and the jobs by `ray job submit`, in demo/cluster
+	$(PY) jobs/cluster_demo.py
+
 test: $(READY)                 ## the whole test suite
 	$(PY) -m pytest $(PYTEST)
 
@@ -28,6 +32,9 @@ lint: $(READY)                 ## style and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
+
+k8s-lint: $(READY) $(CHECKOV)  ## checkov and hadolint over k8s, with the exceptions of tests/k8s/lint.py
+	PYTHONPATH=.:platform $(PY) -m tests.k8s.lint
 
 bench: $(READY) $(BENCHES:%=bench-%)  ## every benchmark; figures in tests/benchmarks/results
 
@@ -45,4 +52,10 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "Rung needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch --editable '.[dev]'
+	@touch $@
+
+# Checkov wants other versions of packages that Rung needs, so it has an environment of its own.
+$(CHECKOV):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@

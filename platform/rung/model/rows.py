@@ -12,6 +12,8 @@ one file, since numba's cache compiles them again only when their own file chang
 import numba
 import numpy as np
 
+from rung.model.caching import cached
+
 _BLOCK = 128
 """Messages handled at once: few enough that all their arrays stay in the second-level cache."""
 
@@ -21,7 +23,7 @@ _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 # Sums may be reordered and products fused, which vectorising needs; infinities and NaN keep their meaning, so that a
 # diverging run is noticed.
 _fast = {"error_model": "numpy", "nogil": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-_compiled = numba.njit(cache=True, **_fast)
+_compiled = cached(**_fast)
 # Parts become code of their caller. Left as functions they would be compiled twice, to other roundings, and a process
 # that compiles would call one copy where a process that reads numba's cache calls the other.
 _part = numba.njit(forceinline=True, **_fast)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from rung.model import blocks, compiled, message
+from rung.model import blocks, caching, compiled, message
 from rung.model.gate import Parameters
 from rung.model.routes import Routes
 
@@ -126,3 +126,13 @@ def test_a_process_that_compiles_finds_the_same_bits_as_one_that_reads_the_cache
     first, second = (subprocess.check_output(command, env=environment, text=True) for _ in range(2))
     assert list(tmp_path.rglob("*.nbc")), "the first process left what it compiled"
     assert first == second
+
+
+def test_without_a_folder_for_the_cache_loops_are_compiled_all_the_same(monkeypatch):
+    def njit(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(caching.numba, "njit", njit)
+    assert caching.cached(nogil=True)(abs)(-1) == 1

@@ -130,7 +130,7 @@ def _from_cif(payload: bytes) -> dict[str, Any]:
             (structure,) = CifParser.from_str(payload.decode(errors="replace")).parse_structures(primitive=False)
     # pymatgen raises whatever the text happens to break.
     except Exception as error:
-        raise RecordError(Reason.MALFORMED, f"pymatgen cannot read the CIF: {str(error):.200}") from error
+        raise RecordError(Reason.MALFORMED, f"pymatgen cannot read the CIF: {error!s:.200}") from error
     if not structure.is_ordered:
         raise RecordError(Reason.DISORDERED, f"{structure.formula} has sites that are shared or partly empty")
     return {
@@ -163,7 +163,7 @@ def _json_values(file: RawFile, path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _depth(head: bytes) -> int:
-    """Depth of the structures in a JSON text, from its beginning: 0 the text itself or one a line, 1 a list or names."""
+    """Depth of the structures in a JSON text, from its beginning: 0 one, or one a line; 1 a list, or by name."""
     found = _FIRST_KEY.match(head.removeprefix(b"\xef\xbb\xbf"))
     if found is None:
         return 1

@@ -30,13 +30,22 @@ def tracking_uri(config: TrainConfig) -> str:
     Raises:
         ValueError: MLflow cannot write there.
     """
-    embedded = f"sqlite:///{Path(config.run.storage).expanduser().absolute() / DATABASE_NAME}"
-    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+    return resolve_uri(config.tracking.uri, config.run.storage)
+
+
+def resolve_uri(given: str | None, storage: str) -> str:
+    """Where MLflow keeps its books: as given, MLFLOW_TRACKING_URI's, or a database in the storage folder.
+
+    Raises:
+        ValueError: MLflow cannot write there.
+    """
+    embedded = f"sqlite:///{Path(storage).expanduser().absolute() / DATABASE_NAME}"
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or embedded
     scheme = urlsplit(uri).scheme.partition("+")[0]  # postgresql+psycopg2
     if scheme not in _SCHEMES and uri != "databricks":
         raise ValueError(
-            f"tracking.uri (or MLFLOW_TRACKING_URI) {redacted(uri)!r} is not of the kind {', '.join(_SCHEMES)}: MLflow"
-            " no longer writes to plain folders. Give a server (http://host:5000) or a database (sqlite:////absolute/path.db),"
+            f"tracking.uri (registry.uri, MLFLOW_TRACKING_URI) {redacted(uri)!r} is not of the kind"
+            f" {', '.join(_SCHEMES)}: MLflow no longer writes to plain folders. Give a server (http://host:5000) or a database (sqlite:////absolute/path.db),"
             " leave both unset for one in run.storage, or set tracking.kind to off"
         )
     return uri

@@ -22,6 +22,8 @@ MODEL_NAME = "model.pth.tar"
 CONFIG_NAME = "config.yaml"
 REFERENCE_NAME = "reference.json"
 INITIAL_NAME = "initial.pth.tar"
+DESCRIPTION_NAME = "description.json"
+"""What a run tells those who watch it about itself."""
 
 _FREE_TO_CHANGE = (
     "run.storage",

@@ -1,0 +1,254 @@
+"""Models in MLflow's registry: published from their runs, and promoted only when they win.
+
+A version is known by the hash of its weights, so publishing the same model again finds it. Speaks through a client
+alone, for the reason that `rung.orchestration.mlflow_run` gives.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow.artifacts
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+
+from rung.config.registry import RegistryConfig
+from rung.config.sections import BatchConfig, DataConfig
+from rung.config.tree import EvaluateConfig, ExportConfig
+from rung.evaluation.card import CARD_NAME, RunRecord, model_card
+from rung.evaluation.evaluate import evaluate_model
+from rung.evaluation.export import ExportSummary, export_model
+from rung.model.weights import load, weights_hash
+from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, is_alive
+from rung.orchestration.mlflow_sink import resolve_uri
+from rung.orchestration.model_package import save_package
+from rung.training.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+CANDIDATE: Final = "candidate"
+CHAMPION: Final = "champion"
+HASH_TAG: Final = "rung.weights_sha256"
+_LONGEST_DESCRIPTION: Final = 5000  # characters that MLflow's database takes
+_UNKNOWN: Final = (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
+
+
+class PromotionError(ValueError):
+    """A model that is not better than the champion."""
+
+
+class RegistryError(ValueError):
+    """MLflow does not take the model."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A model to publish.
+
+    Attributes:
+        model: the exported file.
+        run: the run's folder.
+        physics: the laws that it obeys, as `Check.to_json`.
+    """
+
+    model: Path
+    run: Path
+    physics: list[dict[str, Any]]
+
+
+def export_and_register(config: ExportConfig) -> ExportSummary:
+    """Export a run's model, and publish it where `registry.model` asks for it.
+
+    Raises:
+        PhysicsError: the model breaks a law; nothing is published.
+        PromotionError: the champion is better; the model is published as a candidate.
+        ValueError: what `export_model` raises, or MLflow does not take the model.
+    """
+    summary = export_model(config)
+    if config.registry.model is not None:
+        run = Path(config.run).absolute()
+        uri = resolve_uri(config.registry.uri, str(run.parent))
+        publication = Publication(Path(summary.model).absolute(), run, summary.physics)
+        try:
+            version = publish(publication, config.registry, uri)
+            if config.registry.alias == CHAMPION:
+                promote(publication, config.registry, uri, version)
+        except MlflowException as error:
+            raise RegistryError(
+                f"MLflow does not take the model ({str(error).partition(chr(10))[0]}): correct registry.uri or"
+                " MLFLOW_TRACKING_URI; the exported file is complete"
+            ) from error
+    return summary
+
+
+def publish(publication: Publication, registry: RegistryConfig, uri: str, run_id: str | None = None) -> ModelVersion:
+    """Register a model as the candidate, with its card, signature, input example and requirements.
+
+    Args:
+        publication: the model.
+        registry: its name, and the licence of its data.
+        uri: of MLflow.
+        run_id: MLflow run that it belongs to; that of its training run if absent.
+
+    Returns:
+        its version; the one that it has already where it was published before.
+    """
+    name = registry.model
+    assert name is not None  # noqa: S101 - callers ask for a registration
+    client, record = client_of(uri), RunRecord.read(publication.run)
+    digest = weights_hash(load(publication.model))
+    _create_registered_model(client, name)
+    known = [one for one in client.search_model_versions(f"name='{name}'") if one.tags.get(HASH_TAG) == digest]
+    if known:
+        version = known[0]
+    else:
+        run_id = run_id or _run_of(client, publication.run, record, uri)
+        card = model_card(name, record, publication.physics, registry.data_license)
+        tags = _tags(record) | {HASH_TAG: digest}
+        version = _upload(client, publication, name, run_id, card, tags)
+        logger.info("MLflow: registered %s, version %s, from %s", name, version.version, publication.run)
+    client.set_registered_model_alias(name, CANDIDATE, version.version)
+    return version
+
+
+def promote(publication: Publication, registry: RegistryConfig, uri: str, version: ModelVersion) -> None:
+    """Make a version the champion, unless the present one is better on the same test materials.
+
+    Both models are evaluated here and now, so figures of different test sets are never compared.
+
+    Raises:
+        PromotionError: names every error that is larger than the champion's.
+    """
+    client, name = client_of(uri), version.name
+    champion = _version_by_alias(client, name, CHAMPION)
+    if champion is not None and champion.version == version.version:
+        return
+    if champion is not None:
+        ours, theirs = _compared(client, publication, registry, uri, champion)
+        for error, value in ours.items():
+            client.set_model_version_tag(name, version.version, f"rung.test.{error}", f"{value:.6g}")
+        lost = _lost(ours, theirs, registry)
+        if lost:
+            raise PromotionError(
+                f"{name} version {version.version} stays a candidate, since the champion, version {champion.version},"
+                f" is better: {'; '.join(lost)} (registry.errors, registry.tolerance)"
+            )
+    client.set_registered_model_alias(name, CHAMPION, version.version)
+    logger.info("MLflow: %s version %s is the champion", name, version.version)
+
+
+def _compared(
+    client: MlflowClient, publication: Publication, registry: RegistryConfig, uri: str, champion: ModelVersion
+) -> tuple[Metrics, Metrics]:
+    """Errors of the new model and of the champion on the same test materials."""
+    config = RunRecord.read(publication.run).config
+    data = DataConfig(path=registry.data or config["data"]["path"])
+    with tempfile.TemporaryDirectory(prefix="rung-champion-") as folder:
+        source = client.get_model_version_download_uri(champion.name, champion.version)
+        path = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)
+        (file,) = Path(path).rglob("*.pth.tar")
+        return tuple(
+            evaluate_model(
+                EvaluateConfig(model=str(model), output=f"{folder}/{title}", data=data, batch=BatchConfig())
+            ).errors
+            for title, model in (("new", publication.model), ("champion", file))
+        )  # pyright: ignore[reportReturnType] -- two of them
+
+
+def _lost(ours: Metrics, theirs: Metrics, registry: RegistryConfig) -> list[str]:
+    missing = [error for error in registry.errors if error not in ours]
+    if missing:
+        raise ValueError(
+            f"the test materials have no labels for {', '.join(missing)}: change registry.errors, or set registry.data"
+        )
+    return [
+        f"{error} {ours[error]:.6g}, champion {theirs[error]:.6g}"
+        for error in registry.errors
+        if not ours[error] <= (1 + registry.tolerance) * theirs[error]
+    ]
+
+
+def _upload(
+    client: MlflowClient,
+    publication: Publication,
+    name: str,
+    run_id: str,
+    card: str,
+    tags: Mapping[str, str],
+) -> ModelVersion:
+    run = client.get_run(run_id)
+    with tempfile.TemporaryDirectory(prefix="rung-model-") as temporary:
+        metadata = {"rung": {key.removeprefix("rung."): value for key, value in tags.items()}}
+        folder = save_package(publication.model, Path(temporary) / "model", metadata)
+        (folder / CARD_NAME).write_text(card)
+        model = client.create_logged_model(
+            run.info.experiment_id, name="chgnet", source_run_id=run_id, tags=dict(tags), model_type="chgnet"
+        )
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.log_artifact(run_id, str(folder / CARD_NAME))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    # By its location, since a models:/ address would be looked up in MLflow's global tracking address.
+    return client.create_model_version(
+        name,
+        model.artifact_location,
+        run_id=run_id,
+        tags=dict(tags),
+        description=card[:_LONGEST_DESCRIPTION],
+        model_id=model.model_id,
+    )
+
+
+def _run_of(client: MlflowClient, folder: Path, record: RunRecord, uri: str) -> str:
+    """MLflow's run of a training run; one is made for a run that was not tracked there."""
+    known = folder / RUN_ID_NAME
+    if known.exists() and is_alive(client, known.read_text()):
+        return known.read_text()
+    experiment = experiment_of(client, record.config["tracking"]["experiment"], folder.parent, uri)
+    run = client.create_run(experiment, run_name=folder.name, tags={"rung.run": str(folder)})
+    client.set_terminated(run.info.run_id)
+    return run.info.run_id
+
+
+def _tags(record: RunRecord) -> dict[str, str]:
+    found = {
+        "rung.run": str(record.summary["run"]),
+        "rung.step": str(record.summary["best_step"]),
+        "rung.manifest_hash": str(record.description.get("manifest_hash", "")),
+        "rung.functional": ",".join(record.functionals),
+        "rung.reference": str(record.reference["mode"]),
+        "rung.physics": "passed",  # or there would be no exported file
+        "rung.versions": json.dumps(record.description.get("versions", {})),
+    }
+    errors = record.summary["best"].get("test", {})
+    found |= {f"rung.test.{name}": f"{value:.6g}" for name, value in errors.items() if name != "loss"}
+    return {name: value for name, value in found.items() if value}
+
+
+def _create_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+def _version_by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in _UNKNOWN:
+            return None
+        raise

@@ -117,7 +117,7 @@ def open_ase(config: SourceConfig, name: str) -> AseFiles:
 
 
 def structure_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Atomic numbers, lattice (Å) and fractional coordinates of a frame in ASE's terms: numbers, positions, cell, pbc."""
+    """Atomic numbers, lattice (Å) and fractional coordinates of a frame of ASE (numbers, positions, cell, pbc)."""
     numbers, cell, pbc = (required(raw, key, list) for key in ("numbers", "cell", "pbc"))
     if pbc != [True, True, True]:
         raise RecordError(Reason.MALFORMED, f"the cell has pbc {pbc!r:.60}; it must be periodic all three ways")

@@ -45,8 +45,8 @@ def resolve_uri(given: str | None, storage: str) -> str:
     if scheme not in _SCHEMES and uri != "databricks":
         raise ValueError(
             f"tracking.uri (registry.uri, MLFLOW_TRACKING_URI) {redacted(uri)!r} is not of the kind"
-            f" {', '.join(_SCHEMES)}: MLflow no longer writes to plain folders. Give a server (http://host:5000) or a database (sqlite:////absolute/path.db),"
-            " leave both unset for one in run.storage, or set tracking.kind to off"
+            f" {', '.join(_SCHEMES)}: MLflow no longer writes to plain folders. Give a server (http://host:5000) or a"
+            " database (sqlite:////absolute/path.db), leave both unset for one in run.storage, or set tracking.kind to off"
         )
     return uri
 

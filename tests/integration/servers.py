@@ -30,13 +30,13 @@ def wait_for_port(port, process, log, seconds=180):
     """Return when somebody listens; fail when the process has ended instead."""
     deadline = time.monotonic() + seconds
     while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        with socket.socket() as connection:
+            connection.settimeout(1)
+            if connection.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def postgres():
         wait_for_port(port, process, log)
         address = f"postgresql://rung@127.0.0.1:{port}"
         _create_database(f"{address}/postgres")
-        yield f"{address}/mlflow"
+        yield f"postgresql+psycopg2://{address.partition('://')[2]}/mlflow"  # SQLAlchemy 2.1 takes psycopg 3 otherwise
     finally:
         process.send_signal(signal.SIGINT)  # "fast": its clients are gone, or will not mind
         process.wait(timeout=30)

@@ -1,6 +1,5 @@
 """Runs, sweeps and models in the books of a real MLflow server, as teams run it: PostgreSQL, a folder or S3."""
 
-import json
 import math
 import threading
 import time
@@ -66,8 +65,8 @@ def test_pretraining_fine_tuning_and_a_sweep_of_two_ray_workers_land_complete(
     artifacts, ray_cluster, database, small_dataset, tmp_path
 ):
     storage = tmp_path / "runs"
-    with bucket() as (s3, environment):
-        place, environment = (s3, environment) if artifacts == "s3" else (tmp_path / "artifacts", {})
+    with bucket() as (s3, keys):
+        place, environment = (s3, keys) if artifacts == "s3" else (tmp_path / "artifacts", {})
         with MlflowServer(tmp_path, database, place, environment) as server:
             names = {kind: f"{kind}-{artifacts}" for kind in ("pretrain", "finetune", "sweep")}
             pretrained = launch(TrainConfig.model_validate(tree(small_dataset, storage, names["pretrain"], server)))
@@ -109,9 +108,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_run_misses_and_doubles_nothi
         metrics = RunFolder.of(config).path / "metrics.jsonl"
 
         def wait_for_step(step):
-            while training.is_alive() and not (
-                metrics.exists() and read_metrics(metrics)[-1:] >= [] and _step(metrics) >= step
-            ):
+            while training.is_alive() and _last_step(metrics) < step:
                 time.sleep(0.05)
 
         wait_for_step(10)
@@ -123,17 +120,6 @@ def test_a_server_that_is_killed_in_the_middle_of_a_run_misses_and_doubles_nothi
         assert_complete(server, runs_by_name(server)["outage"], RunFolder.of(config).path)
 
 
-def _step(path):
+def _last_step(path):
     lines = read_metrics(path)
     return lines[-1]["step"] if lines else 0
-
-
-def test_a_run_that_ends_while_the_server_is_away_is_completed_by_the_next_start(database, small_dataset, tmp_path):
-    with MlflowServer(tmp_path, database, tmp_path / "artifacts") as server:
-        config = TrainConfig.model_validate(
-            tree(small_dataset, tmp_path / "runs", "late", server, launcher={"kind": "local"})
-        )
-        launch(config)
-        folder = RunFolder.of(config).path
-        assert_complete(server, runs_by_name(server)["late"], folder)
-        assert json.loads((folder / "summary.json").read_text())["completed"]

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def address(tmp_path_factory):
             [*command, "--env-manager", "local"],
             stdout=output,
             stderr=output,
-            env=environment | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
+            env=environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
             start_new_session=True,
         )
     try:
@@ -65,7 +67,8 @@ def ask(address, content):
         with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        text = error.read().decode()
+        return error.code, json.loads(text)["message"] if text.startswith("{") else text
 
 
 def cell(**changes):
@@ -128,8 +131,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_input_is_refused_clearly_and_the_server_stays_up(address, name):
-    import re
-
     make, words = REFUSED[name]
     status, text = ask(address, make())
     assert 400 <= status < 500, text

@@ -8,7 +8,8 @@ from typing import Any, Final, Self
 
 import yaml
 
-from rung.training.run import CONFIG_NAME, DESCRIPTION_NAME, REFERENCE_NAME, SUMMARY_NAME
+from rung.training.hardware import hardware_text
+from rung.training.run import CONFIG_NAME, DESCRIPTION_NAME, REFERENCE_NAME, SOURCE_NAME, SUMMARY_NAME
 
 CARD_NAME: Final = "MODEL_CARD.md"
 
@@ -23,13 +24,15 @@ class RunRecord:
         summary: summary.json of the complete run.
         config: the resolved config.
         reference: the elemental references and how they were found.
-        description: data manifest and package versions; empty for a run without a tracker.
+        description: data manifest, package versions and hardware; may be empty.
+        source: which code each start of the run had; may be empty.
     """
 
     summary: Mapping[str, Any]
     config: Mapping[str, Any]
     reference: Mapping[str, Any]
     description: Mapping[str, Any]
+    source: Sequence[Mapping[str, Any]]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -45,6 +48,7 @@ class RunRecord:
             config=yaml.safe_load((folder / CONFIG_NAME).read_text()),
             reference=_json(folder / REFERENCE_NAME),
             description=_json(folder / DESCRIPTION_NAME) if (folder / DESCRIPTION_NAME).exists() else {},
+            source=json.loads((folder / SOURCE_NAME).read_text()) if (folder / SOURCE_NAME).exists() else [],
         )
 
     @property
@@ -171,8 +175,14 @@ def _provenance(run: RunRecord, physics: Sequence[Mapping[str, Any]]) -> dict[st
     versions = run.description.get("versions", {})
     kept = sum(bool(check["holds"]) for check in physics)
     facts = {
-        "physics gate": f"{kept} of {len(physics)} laws hold (derivatives of the energy, invariances, smoothness)",
+        "physics gate": f"{kept} of {len(physics)} laws hold (derivatives of the energy, invariances, smoothness)"
+        if physics
+        else "not tried; `jobs/export.py` does",
         "software": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "code": ", ".join(
+            f"{name} {value}" for name, value in (run.source[-1] if run.source else {}).items() if name != "time"
+        ),
+        "hardware": hardware_text(run.description.get("hardware", ())),
         "run": str(run.summary["run"]),
     }
     return {name: value for name, value in facts.items() if value}

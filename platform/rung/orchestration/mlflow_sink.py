@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from rung.config.secrets import redacted
 from rung.config.tree import TrainConfig
+from rung.orchestration.system_metrics import NodeSamples
 from rung.training.sinks import METRICS_NAME, RunDescription
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def resolve_uri(given: str | None, storage: str) -> str:
         raise ValueError(
             f"tracking.uri (registry.uri, MLFLOW_TRACKING_URI) {redacted(uri)!r} is not of the kind"
             f" {', '.join(_SCHEMES)}: MLflow no longer writes to plain folders. Give a server (http://host:5000) or a"
-            " database (sqlite:////absolute/path.db), leave both unset for one in run.storage, or set tracking.kind to off"
+            " database (sqlite:////absolute/path.db), leave all unset for one in run.storage, or set tracking.kind to"
+            " off"
         )
     return uri
 
@@ -83,6 +85,7 @@ class MlflowSink:
             ValueError: MLflow cannot write to the configured place.
         """
         self._description = description
+        self._nodes = NodeSamples(description.folder)
         self._uri = tracking_uri(description.config)
         self._shown_uri = redacted(self._uri)  # a database's address may hold a password
         logger.info("MLflow: experiment %s at %s", description.config.tracking.experiment, self._shown_uri)
@@ -146,6 +149,8 @@ class MlflowSink:
 
         if self._run is None:
             self._run = TrackedRun.open(self._description, self._uri, self._tags)
+        with self._lock:
+            self._waiting += self._nodes.new()
         while self._waiting:
             with self._lock:
                 batch = self._waiting[:MAX_METRICS]

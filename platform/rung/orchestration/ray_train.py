@@ -27,6 +27,7 @@ from rung.orchestration.failures import FailureGuard, FatalTrainingError, Launch
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.ray_context import RayContext
 from rung.orchestration.resources import Demand, shortage
+from rung.orchestration.system_metrics import monitored
 from rung.orchestration.watch import DescriptionSink, run_watched
 from rung.training.context import TrainContext
 from rung.training.run import RunFolder, TrainSummary
@@ -126,7 +127,8 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
     context = RayContext(RunFolder.of(config).stop_request)
     with _marking_fatal_errors(context.rank):
         check_storage_is_shared(RunFolder.of(config).path / mark, context.rank)
-        return loop(config, context, [DescriptionSink()]).to_dict()
+        with monitored(config, first_on_node=context.first_on_node):
+            return loop(config, context, [DescriptionSink()]).to_dict()
 
 
 @contextmanager

@@ -4,17 +4,13 @@ A version is known by the hash of its weights, so publishing the same model agai
 alone, for the reason that `rung.orchestration.mlflow_run` gives.
 """
 
-import json
 import logging
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import mlflow.artifacts
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -27,20 +23,18 @@ from mlflow.protos.databricks_pb2 import (
 from rung.config.registry import RegistryConfig
 from rung.config.sections import BatchConfig, DataConfig
 from rung.config.tree import EvaluateConfig, ExportConfig
-from rung.evaluation.card import CARD_NAME, RunRecord, model_card
+from rung.evaluation.card import RunRecord
 from rung.evaluation.evaluate import evaluate_model
 from rung.evaluation.export import ExportSummary, export_model
-from rung.model.weights import load, weights_hash
 from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, is_alive
 from rung.orchestration.mlflow_sink import resolve_uri
-from rung.orchestration.model_package import save_package
+from rung.orchestration.model_log import HASH_TAG, Publication, log_model
 from rung.training.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
-HASH_TAG: Final = "rung.weights_sha256"
 _LONGEST_DESCRIPTION: Final = 5000  # characters that MLflow's database takes
 _UNKNOWN: Final = (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
 
@@ -51,21 +45,6 @@ class PromotionError(ValueError):
 
 class RegistryError(ValueError):
     """MLflow does not take the model."""
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A model to publish.
-
-    Attributes:
-        model: the exported file.
-        run: the run's folder.
-        physics: the laws that it obeys, as `Check.to_json`.
-    """
-
-    model: Path
-    run: Path
-    physics: list[dict[str, Any]]
 
 
 def export_and_register(config: ExportConfig) -> ExportSummary:
@@ -80,7 +59,8 @@ def export_and_register(config: ExportConfig) -> ExportSummary:
     if config.registry.model is not None:
         run = Path(config.run).absolute()
         uri = resolve_uri(config.registry.uri, str(run.parent))
-        publication = Publication(Path(summary.model).absolute(), run, summary.physics)
+        model = Path(summary.model).absolute()
+        publication = Publication(model, run, tuple(summary.physics), config.registry.data_license)
         try:
             version = publish(publication, config.registry, uri)
             if config.registry.alias == CHAMPION:
@@ -98,7 +78,7 @@ def publish(publication: Publication, registry: RegistryConfig, uri: str, run_id
 
     Args:
         publication: the model.
-        registry: its name, and the licence of its data.
+        registry: holds its name.
         uri: of MLflow.
         run_id: MLflow run that it belongs to; that of its training run if absent.
 
@@ -108,16 +88,23 @@ def publish(publication: Publication, registry: RegistryConfig, uri: str, run_id
     name = registry.model
     assert name is not None  # noqa: S101 - callers ask for a registration
     client, record = client_of(uri), RunRecord.read(publication.run)
-    digest = weights_hash(load(publication.model))
+    digest = publication.digest
     _create_registered_model(client, name)
     known = [one for one in client.search_model_versions(f"name='{name}'") if one.tags.get(HASH_TAG) == digest]
     if known:
         version = known[0]
     else:
         run_id = run_id or _run_of(client, publication.run, record, uri)
-        card = model_card(name, record, publication.physics, registry.data_license)
-        tags = _tags(record) | {HASH_TAG: digest}
-        version = _upload(client, publication, name, run_id, card, tags)
+        model, card = log_model(client, publication, run_id, name)
+        # By its location, since a models:/ address would be looked up in MLflow's global tracking address.
+        version = client.create_model_version(
+            name,
+            model.artifact_location,
+            run_id=run_id,
+            tags=model.tags,
+            description=card[:_LONGEST_DESCRIPTION],
+            model_id=model.model_id,
+        )
         logger.info("MLflow: registered %s, version %s, from %s", name, version.version, publication.run)
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     return version
@@ -180,37 +167,6 @@ def _lost(ours: Metrics, theirs: Metrics, registry: RegistryConfig) -> list[str]
     ]
 
 
-def _upload(
-    client: MlflowClient,
-    publication: Publication,
-    name: str,
-    run_id: str,
-    card: str,
-    tags: Mapping[str, str],
-) -> ModelVersion:
-    run = client.get_run(run_id)
-    with tempfile.TemporaryDirectory(prefix="rung-model-") as temporary:
-        metadata = {"rung": {key.removeprefix("rung."): value for key, value in tags.items()}}
-        folder = save_package(publication.model, Path(temporary) / "model", metadata)
-        (folder / CARD_NAME).write_text(card)
-        model = client.create_logged_model(
-            run.info.experiment_id, name="chgnet", source_run_id=run_id, tags=dict(tags), model_type="chgnet"
-        )
-        client.log_model_artifacts(model.model_id, str(folder))
-        client.log_artifact(run_id, str(folder / CARD_NAME))
-    client.finalize_logged_model(model.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    # By its location, since a models:/ address would be looked up in MLflow's global tracking address.
-    return client.create_model_version(
-        name,
-        model.artifact_location,
-        run_id=run_id,
-        tags=dict(tags),
-        description=card[:_LONGEST_DESCRIPTION],
-        model_id=model.model_id,
-    )
-
-
 def _run_of(client: MlflowClient, folder: Path, record: RunRecord, uri: str) -> str:
     """MLflow's run of a training run; one is made for a run that was not tracked there."""
     known = folder / RUN_ID_NAME
@@ -220,21 +176,6 @@ def _run_of(client: MlflowClient, folder: Path, record: RunRecord, uri: str) -> 
     run = client.create_run(experiment, run_name=folder.name, tags={"rung.run": str(folder)})
     client.set_terminated(run.info.run_id)
     return run.info.run_id
-
-
-def _tags(record: RunRecord) -> dict[str, str]:
-    found = {
-        "rung.run": str(record.summary["run"]),
-        "rung.step": str(record.summary["best_step"]),
-        "rung.manifest_hash": str(record.description.get("manifest_hash", "")),
-        "rung.functional": ",".join(record.functionals),
-        "rung.reference": str(record.reference["mode"]),
-        "rung.physics": "passed",  # or there would be no exported file
-        "rung.versions": json.dumps(record.description.get("versions", {})),
-    }
-    errors = record.summary["best"].get("test", {})
-    found |= {f"rung.test.{name}": f"{value:.6g}" for name, value in errors.items() if name != "loss"}
-    return {name: value for name, value in found.items() if value}
 
 
 def _create_registered_model(client: MlflowClient, name: str) -> None:

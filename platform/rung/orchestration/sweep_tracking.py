@@ -20,7 +20,8 @@ from rung.config.secrets import redacted, redacted_values
 from rung.config.tree import FinetuneConfig, SweepConfig
 from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, flatten, is_alive
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
-from rung.orchestration.registry import PromotionError, Publication, promote, publish
+from rung.orchestration.model_log import Publication
+from rung.orchestration.registry import PromotionError, promote, publish
 from rung.orchestration.watch import RunWatcher
 from rung.sweeps.outcome import Outcome
 from rung.sweeps.trials import Trials, trial_name
@@ -146,7 +147,7 @@ class SweepTracker:
     def _register(self, name: str, run: Path, folder: Path) -> None:
         """Publish the best model for this parent run; it becomes the champion unless the present one is better."""
         exported = json.loads((folder / SUMMARY_NAME).read_text())
-        publication = Publication(Path(exported["model"]), run, exported["physics"])
+        publication = Publication(Path(exported["model"]), run, tuple(exported["physics"]))
         registry = RegistryConfig(model=name, data=self._config.data.path)
         version = publish(publication, registry, self.uri, self.run_id)
         try:

@@ -56,7 +56,7 @@ def client_of(storage):
 
 
 def version_of(storage, alias):
-    return client_of(storage).get_model_version_by_alias("potential", alias).version
+    return int(client_of(storage).get_model_version_by_alias("potential", alias).version)
 
 
 def test_a_published_model_has_card_tags_example_requirements_and_is_published_once(
@@ -103,15 +103,15 @@ def test_a_worse_model_stays_a_candidate_and_a_better_one_becomes_the_champion(s
         storage, small_dataset, "bad", training={"epochs": 0}, run={"name": "bad", "storage": str(storage), "seed": 5}
     )
     export_and_register(exporting(storage, "bad", alias="champion"))
-    assert version_of(storage, "champion") == "1"  # nobody to beat
+    assert version_of(storage, "champion") == 1  # nobody to beat
     export_and_register(exporting(storage, "good", alias="champion", errors=["force_mae"]))
-    assert version_of(storage, "champion") == "2"
+    assert version_of(storage, "champion") == 2
     with pytest.raises(PromotionError, match=r"version 1 stays a candidate.*force_mae \d.*champion \d"):
         export_and_register(exporting(storage, "bad", alias="champion", errors=["force_mae"]))
-    assert version_of(storage, "champion") == "2"
-    assert version_of(storage, "candidate") == "1"
+    assert version_of(storage, "champion") == 2
+    assert version_of(storage, "candidate") == 1
     export_and_register(exporting(storage, "bad", alias="champion", errors=["force_mae"], tolerance=1000.0))
-    assert version_of(storage, "champion") == "1"
+    assert version_of(storage, "champion") == 1
 
 
 def test_a_model_that_breaks_a_law_is_not_published(storage, small_dataset, monkeypatch):

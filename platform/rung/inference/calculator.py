@@ -1,4 +1,4 @@
-"""An ASE calculator on Rung's evaluation of CHGNet: the numbers of chgnet's own calculator, in a fraction of the time."""
+"""An ASE calculator on Rung's evaluation of CHGNet: the numbers of chgnet's calculator in a fraction of the time."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,8 +72,8 @@ class RungCalculator(Calculator):
 def _record(atoms: Atoms) -> StructureRecord:
     if not atoms.pbc.all():
         raise CalculatorSetupError(
-            f"the cell is periodic in {atoms.pbc.tolist()}, but CHGNet describes crystals: set atoms.pbc = True and give"
-            " a cell, with a wide gap for a slab or a cluster"
+            f"the cell is periodic in {atoms.pbc.tolist()}, but CHGNet describes crystals: set atoms.pbc = True and"
+            " give a cell, with a wide gap for a slab or a cluster"
         )
     return StructureRecord(
         atomic_numbers=atoms.numbers,

@@ -71,8 +71,9 @@ class TrackedRun:
         return cls(client, run_id, description)
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Write metrics, leaving out steps that MLflow has: a resumed run does some steps a second time."""
-        new = [metric for metric in metrics if metric.step > self._last_steps.get(metric.key, -1)]
+        """Write metrics, one value a step: a resumed run does some steps a second time, and its file is read again."""
+        missing = (metric for metric in metrics if metric.step > self._last_steps.get(metric.key, -1))
+        new = list({(metric.key, metric.step): metric for metric in missing}.values())
         if not new:
             return
         if self._status != "RUNNING":

@@ -17,6 +17,7 @@ from rung.config.sections import LossConfig
 from rung.config.tree import SweepConfig, TrainConfig
 from rung.evaluation.evaluate import open_for
 from rung.orchestration.failures import LaunchError
+from rung.orchestration.ray_metrics import RayMetricsSink
 from rung.orchestration.ray_train import Loop, run_on_ray
 from rung.orchestration.system_metrics import monitored
 from rung.orchestration.watch import DescriptionSink
@@ -92,7 +93,7 @@ def probe_errors(config: SweepConfig, folder: Path) -> dict[str, float]:
 def _train(config: TrainConfig, loop: Loop) -> None:
     if config.launcher.max_workers == 1:
         with monitored(config, first_on_node=True):
-            loop(config, TrialContext(), [DescriptionSink()])
+            loop(config, TrialContext(), [DescriptionSink(), RayMetricsSink()])
     elif not run_on_ray(config, callbacks=[TuneReportCallback()], loop=loop).completed:
         raise LaunchError("the ranks ended before the last step")
 

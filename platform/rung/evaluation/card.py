@@ -13,6 +13,7 @@ from rung.training.run import CONFIG_NAME, DESCRIPTION_NAME, REFERENCE_NAME, SOU
 
 CARD_NAME: Final = "MODEL_CARD.md"
 
+_SPLITS: Final = ("train", "validation", "test")
 _UNITS: Final = {"energy": ("meV/atom", 1000), "force": ("meV/Å", 1000), "stress": ("GPa", 1), "magmom": ("μB", 1)}
 
 
@@ -122,7 +123,8 @@ def _data(run: RunRecord, license_of_data: str | None) -> dict[str, str]:
     facts = {
         "set": f"{source.get('dataset', run.config['data']['path'])}"
         + ("" if source.get("is_dft", True) else f", labels by {source.get('labelled_by')}, not by first principles"),
-        "records": ", ".join(f"{count:,} {split}" for split, count in counts.items()) + "; split by material",
+        "records": ", ".join(f"{counts[split]:,} {split}" for split in _SPLITS if split in counts)
+        + "; split by material",
         "functional": ", ".join(f"{name} ({count:,} records)" for name, count in run.functionals.items()),
         "elements": " ".join(manifest.get("elements", {})),
         "manifest SHA-256": run.description.get("manifest_hash", ""),

@@ -4,8 +4,10 @@ Speaks through a client alone: the fluent API keeps global state and writes it t
 inherit.
 """
 
+import getpass
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,11 +102,11 @@ class TrackedRun:
         """Errors by element as metrics of the last step."""
         if path.exists():
             now, step = int(time.time() * 1000), self._description.total_steps
-            by_element = json.loads(path.read_text())
             self.log(
                 [
-                    Metric(f"element/{element}/{name}", value, now, step)
-                    for element, errors in by_element.items()
+                    Metric(f"{split}/element/{name}.{element}", value, now, step)  # one group of charts, not one each
+                    for split, elements in json.loads(path.read_text()).items()
+                    for element, errors in elements.items()
                     for name, value in errors.items()
                 ]
             )
@@ -166,11 +168,22 @@ def _tags(description: RunDescription) -> dict[str, str]:
         "rung.run": str(description.folder),
         "rung.manifest_hash": description.manifest_hash,
         "rung.hardware": hardware_text(description.hardware)[:_LONGEST_TAG],
+        "mlflow.user": _user(),
+        "mlflow.source.name": sys.argv[0],
+        "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": source.get("commit", ""),
         "rung.source_changed": source.get("changed", ""),
         **versions,
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _user() -> str:
+    """Who started the run; containers may have an account without a name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def client_of(uri: str) -> MlflowClient:

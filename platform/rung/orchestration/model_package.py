@@ -1,6 +1,10 @@
 """An exported model as a folder that MLflow loads and serves anywhere: code, weights, requirements, example."""
 
+import contextlib
+import io
 import logging
+import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -23,17 +27,26 @@ def save_package(model_file: Path, folder: Path, metadata: dict[str, Any]) -> Pa
     Returns:
         the folder.
     """
-    for noisy in ("mlflow", "mlflow.pyfunc"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)  # it warns of what is meant so
-    mlflow.pyfunc.save_model(
-        path=str(folder),
-        python_model=str(_CODE),
-        artifacts={"weights": str(model_file)},
-        pip_requirements=requirements(),
-        input_example=[example()],
-        metadata=metadata,
-    )
+    with _silenced():
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(_CODE),
+            artifacts={"weights": str(model_file)},
+            pip_requirements=requirements(),
+            input_example=[example()],
+            metadata=metadata,
+        )
     return folder
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep back what MLflow and chgnet say of each model: bars, warnings of what is meant so, sizes."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    nowhere = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def requirements() -> list[str]:

@@ -18,9 +18,9 @@ GAUGES: Final = {
     "train/loss": ("rung_train_loss", "training loss"),
     "validation/loss": ("rung_validation_loss", "validation loss"),
     "validation/energy_mae": ("rung_validation_energy_mae", "validation error of the energy, eV/atom"),
-    "validation/force_mae": ("rung_validation_force_mae", "validation error of the forces, eV/Å"),
+    "validation/force_mae": ("rung_validation_force_mae", "validation error of the forces, eV/angstrom"),
 }
-"""A run's metric: the gauge's name and meaning. Each has the tag `run`."""
+"""A run's metric: the name of its gauge, and its meaning in ASCII, as Ray asks for. Each has the tag `run`."""
 
 STEP_GAUGES: Final = {
     "rung_step": "global step",

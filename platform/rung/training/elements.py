@@ -13,6 +13,7 @@ from rung.training.distributed import sum_over_ranks
 from rung.training.metrics import Metrics
 
 ELEMENTS_NAME: Final = "elements.json"
+"""File in a run's folder: errors by split and element."""
 
 _TARGETS: Final = ("energy", "force", "magmom")
 

@@ -26,9 +26,9 @@ def launch(config: TrainConfig) -> TrainSummary:
     """
     config = resolve_paths(config)
     check_start(config)
+    sinks = sinks_of(config)
     if os.environ.get("RANK", "0") == "0":
         note_source(RunFolder.of(config))
-    sinks = sinks_of(config)
     match config.launcher.kind:
         case "local":
             return run_watched(lambda: _train_here(config), config, sinks)

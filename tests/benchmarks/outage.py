@@ -3,9 +3,10 @@
     python -m tests.benchmarks.outage --json figures.json
 
 The server stands on PostgreSQL where that is installed. The run trains in one process, logs every step, and has the
-server die and come back twice. A step counts to the outage if it ended in one; times are those that the run itself logs
-(`time/seconds_per_step`), compared by their median, since other work on the machine shows in single steps. The same run
-without a server at all, `tracking.kind: off`, is a second yardstick.
+server die and come back twice. A step counts to the outage if it ended in one; times are those that the run logs
+(`time/seconds_per_step`), compared by their median, since other work on the machine shows in single steps. What does
+not depend on other work is the processor time that tracking takes from training, both in one process here: that of the
+threads that watch and send, over that of the training thread, during the outages and before them.
 """
 
 import os
@@ -16,10 +17,12 @@ import math
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 from _pytest.outcomes import Skipped
 from mlflow import MlflowClient
 
@@ -46,24 +49,19 @@ def measure() -> Figures:
         config = _config(folder, "outage", {"uri": server.uri})
         training = threading.Thread(target=launch, args=(config,))
         training.start()
-        outages = _kill_and_restart(server, training)
+        outages, shares = _kill_and_restart(server, training)
         training.join()
         lines = read_metrics(folder / "runs" / "outage" / "metrics.jsonl")
         missing, doubled, values = _compared(server.uri, lines)
         times = _step_times(server.uri)
-        launch(_config(folder, "untracked", {"kind": "off"}))
-        alone = [
-            line["time/seconds_per_step"]
-            for line in read_metrics(folder / "runs" / "untracked" / "metrics.jsonl")
-            if "time/seconds_per_step" in line
-        ]
     away = [seconds for at, seconds in times if any(begin <= at <= end for begin, end in outages)]
     there = [seconds for at, seconds in times if not any(begin <= at <= end for begin, end in outages)]
     return {
         "median_step_ms_server_away": 1e3 * float(np.median(away)),
         "median_step_ms_server_there": 1e3 * float(np.median(there)),
-        "median_step_ms_untracked": 1e3 * float(np.median(alone)),
         "slowdown_away_vs_there": float(np.median(away) / np.median(there) - 1),
+        "tracking_cpu_share_away": float(np.mean([share for share, _ in shares])),
+        "tracking_cpu_share_there": float(np.mean([share for _, share in shares])),
         "steps_away": len(away),
         "steps_there": len(there),
         "values": values,
@@ -90,19 +88,41 @@ def _config(folder: Path, name: str, tracking: dict[str, str]) -> TrainConfig:
     )
 
 
-def _kill_and_restart(server: MlflowServer, training: threading.Thread) -> list[tuple[float, float]]:
-    """Let the server be away for a while, twice; return when that was (s since 1970)."""
-    outages = []
+def _kill_and_restart(
+    server: MlflowServer, training: threading.Thread
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Let the server be away for a while, twice.
+
+    Returns:
+        when that was (s since 1970), and processor time of tracking over that of training: while away, and before.
+    """
+    outages, shares = [], []
     for _ in range(_OUTAGES):
-        training.join(timeout=20)
+        before = _shares_of(training, lambda: training.join(timeout=20))
         begin = time.time()
         server.kill()
-        training.join(timeout=_SECONDS)
+        away = _shares_of(training, lambda: training.join(timeout=_SECONDS))
         end = time.time()
         server.start()
         if training.is_alive():
             outages.append((begin, end))
-    return outages
+            shares.append((away, before))
+    return outages, shares
+
+
+def _shares_of(training: threading.Thread, wait: Callable[[], None]) -> float:
+    """Processor time of the threads that track, over that of the training thread, while waiting."""
+    first = _thread_seconds(training)
+    wait()
+    last = _thread_seconds(training)
+    return (last[0] - first[0]) / max(last[1] - first[1], 1e-9)
+
+
+def _thread_seconds(training: threading.Thread) -> tuple[float, float]:
+    """Processor time so far of the threads that track, and of the training thread, s."""
+    of_id = {each.id: each.user_time + each.system_time for each in psutil.Process().threads()}
+    tracking = [each.native_id for each in threading.enumerate() if each.name in ("mlflow", "run-watcher")]
+    return sum(of_id.get(number or 0, 0.0) for number in tracking), of_id.get(training.native_id or 0, 0.0)
 
 
 def _compared(uri: str, lines: list[dict[str, float]]) -> tuple[int, int, int]:

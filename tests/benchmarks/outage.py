@@ -4,9 +4,9 @@
 
 The server stands on PostgreSQL where that is installed. The run trains in one process, logs every step, and has the
 server die and come back twice. A step counts to the outage if it ended in one; times are those that the run logs
-(`time/seconds_per_step`), compared by their median, since other work on the machine shows in single steps. What does
-not depend on other work is the processor time that tracking takes from training, both in one process here: that of the
-threads that watch and send, over that of the training thread, during the outages and before them.
+(`time/seconds_per_step`), compared by their median, since other work on the machine shows in single steps. What depends
+less on other work is the processor time of the threads that watch and send, which share this process with the training
+thread: as a share of one core, during the outages and before them.
 """
 
 import os
@@ -60,8 +60,8 @@ def measure() -> Figures:
         "median_step_ms_server_away": 1e3 * float(np.median(away)),
         "median_step_ms_server_there": 1e3 * float(np.median(there)),
         "slowdown_away_vs_there": float(np.median(away) / np.median(there) - 1),
-        "tracking_cpu_share_away": float(np.mean([share for share, _ in shares])),
-        "tracking_cpu_share_there": float(np.mean([share for _, share in shares])),
+        "tracking_cores_away": float(np.mean([share for share, _ in shares])),
+        "tracking_cores_there": float(np.mean([share for _, share in shares])),
         "steps_away": len(away),
         "steps_there": len(there),
         "values": values,
@@ -94,14 +94,14 @@ def _kill_and_restart(
     """Let the server be away for a while, twice.
 
     Returns:
-        when that was (s since 1970), and processor time of tracking over that of training: while away, and before.
+        when that was (s since 1970), and the share of a core that tracking took: while away, and before.
     """
     outages, shares = [], []
     for _ in range(_OUTAGES):
-        before = _shares_of(training, lambda: training.join(timeout=20))
+        before = _share_of_a_core(lambda: training.join(timeout=20))
         begin = time.time()
         server.kill()
-        away = _shares_of(training, lambda: training.join(timeout=_SECONDS))
+        away = _share_of_a_core(lambda: training.join(timeout=_SECONDS))
         end = time.time()
         server.start()
         if training.is_alive():
@@ -110,19 +110,18 @@ def _kill_and_restart(
     return outages, shares
 
 
-def _shares_of(training: threading.Thread, wait: Callable[[], None]) -> float:
-    """Processor time of the threads that track, over that of the training thread, while waiting."""
-    first = _thread_seconds(training)
+def _share_of_a_core(wait: Callable[[], None]) -> float:
+    """Processor time of the threads that track, over the time waited."""
+    first, begin = _tracking_seconds(), time.monotonic()
     wait()
-    last = _thread_seconds(training)
-    return (last[0] - first[0]) / max(last[1] - first[1], 1e-9)
+    return (_tracking_seconds() - first) / (time.monotonic() - begin)
 
 
-def _thread_seconds(training: threading.Thread) -> tuple[float, float]:
-    """Processor time so far of the threads that track, and of the training thread, s."""
-    of_id = {each.id: each.user_time + each.system_time for each in psutil.Process().threads()}
-    tracking = [each.native_id for each in threading.enumerate() if each.name in ("mlflow", "run-watcher")]
-    return sum(of_id.get(number or 0, 0.0) for number in tracking), of_id.get(training.native_id or 0, 0.0)
+def _tracking_seconds() -> float:
+    """Processor time so far of the threads that track, s."""
+    seconds = {each.id: each.user_time + each.system_time for each in psutil.Process().threads()}
+    names = ("mlflow", "run-watcher", "system-metrics")
+    return sum(seconds.get(each.native_id or 0, 0.0) for each in threading.enumerate() if each.name in names)
 
 
 def _compared(uri: str, lines: list[dict[str, float]]) -> tuple[int, int, int]:

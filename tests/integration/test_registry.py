@@ -97,6 +97,46 @@ def test_a_published_model_has_card_tags_example_requirements_and_is_published_o
     assert not [path for path in folder.rglob("*") if path.suffix == ".pkl"]
 
 
+def test_a_complete_run_holds_where_it_comes_from_and_what_it_found(storage, small_dataset):
+    tracking = {"checkpoints": "best", "system_metrics_every": 0.2}
+    summary = trained(storage, small_dataset, "a", tracking=tracking)
+    client = client_of(storage)
+    run = client.get_run((storage / "a" / "mlflow_run_id").read_text())
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["rung"]
+    assert environment["hardware"][0]["ranks"] == [0]
+    assert environment["hardware"][0]["host"] in run.data.tags["rung.hardware"]
+    assert run.data.tags["rung.version.mlflow"] == mlflow.__version__
+    names = {
+        "manifest.json",
+        "config.yaml",
+        "reference.json",
+        "summary.json",
+        "model.pth.tar",
+        "elements.json",
+        "source.json",
+    }
+    assert names <= {path.name for path in folder.iterdir()}
+    assert list((folder / "checkpoint-best").iterdir())
+    elements = json.loads((storage / "a" / "elements.json").read_text())["test"]
+    for element, errors in elements.items():
+        assert run.data.metrics[f"test/element/force_mae.{element}"] == pytest.approx(errors["force_mae"])
+    assert [name for name in run.data.metrics if name.endswith("cpu_utilization_percentage")]
+    (output,) = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.tags["rung.physics"] == "not tried"
+    assert output.step == summary.best_step
+
+
+def test_a_run_may_keep_its_model_to_itself(storage, small_dataset):
+    trained(storage, small_dataset, "a", tracking={"model": False, "system_metrics_every": 0})
+    run = client_of(storage).get_run((storage / "a" / "mlflow_run_id").read_text())
+    assert not run.outputs.model_outputs
+    assert not [name for name in run.data.metrics if name.startswith("system/")]
+    assert not [file.path for file in client_of(storage).list_artifacts(run.info.run_id) if "checkpoint" in file.path]
+
+
 def test_a_worse_model_stays_a_candidate_and_a_better_one_becomes_the_champion(storage, small_dataset):
     trained(storage, small_dataset, "good", training={"epochs": 6}, optimizer={"learning_rate": 3e-3})
     trained(

@@ -1,7 +1,7 @@
 """An ASE calculator on Rung's evaluation of CHGNet: the numbers of chgnet's calculator in a fraction of the time."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class RungCalculator(Calculator):
         ModelFileError: the model cannot be loaded.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress", "magmoms"]
+    implemented_properties: list[str] = ["energy", "free_energy", "forces", "stress", "magmoms"]  # noqa: RUF012 (ASE's)
 
     def __init__(self, model: str | Path | CHGNet, device: torch.device | str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -121,10 +121,11 @@ class TrackedRun:
         """Log the model once; of a sweep's trials, the best one is logged by the sweep."""
         run = self._client.get_run(self.run_id)
         wanted = self._description.config.tracking.model and "mlflow.parentRunId" not in run.data.tags
-        if not wanted or run.outputs.model_outputs or not (folder / MODEL_NAME).exists():
+        logged = run.outputs.model_outputs if run.outputs else []
+        if not wanted or logged or not (folder / MODEL_NAME).exists():
             return
         try:
-            log_model(self._client, Publication(folder / MODEL_NAME, folder), self.run_id, run.info.run_name)
+            log_model(self._client, Publication(folder / MODEL_NAME, folder), self.run_id, folder.name)
         except (ValueError, OSError) as error:  # the run is complete without it, and its model file is there
             logger.warning("MLflow: %s has no model in the form that MLflow loads: %s", folder, error)
 

@@ -22,6 +22,7 @@ import torch
 from ase import Atoms
 from ase.io import jsonio
 from chgnet.model import CHGNet
+from chgnet.model.composition_model import AtomRef
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
@@ -66,7 +67,11 @@ class ServedModel(PythonModel):
         # Requests come in threads of their own; more of them at once than cores would only make each other wait.
         self._turn = threading.BoundedSemaphore(os.cpu_count() or 1)
 
-    def predict(self, model_input: list[dict[str, Any]], params: dict[str, Any] | None = None) -> list[dict[str, Any]]:  # noqa: ARG002
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride] -- MLflow lets the context be left out
+        self,
+        model_input: list[dict[str, Any]],
+        params: dict[str, Any] | None = None,  # noqa: ARG002 (the signature that MLflow asks for)
+    ) -> list[dict[str, Any]]:
         """Predict for structures.
 
         Args:
@@ -99,7 +104,7 @@ class ServedModel(PythonModel):
             graph = self._model.graph_converter(structure)
         except ValueError as error:  # an atom without neighbours
             raise BadInputError(f"structure {number} ({structure.formula}): {error!s:.200}") from error
-        found = self._model.predict_graph(graph)
+        found: Any = self._model.predict_graph(graph)
         energy = float(found["e"])
         return {
             "energy": energy * len(structure),
@@ -114,7 +119,7 @@ def _load(path: str) -> CHGNet:
     stored = torch.load(path, map_location="cpu", weights_only=True)["model"]
     model = CHGNet(**stored["model_args"])
     model.load_state_dict(stored["state_dict"])
-    if model.composition_model is not None:
+    if isinstance(model.composition_model, AtomRef):
         model.composition_model.fitted = True  # upstream predicts only with a reference that says so
     model.graph_converter.set_isolated_atom_response("error")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
@@ -142,12 +147,12 @@ def _structure(raw: dict[str, Any], where: str) -> Structure:
     try:
         if "sites" in raw:
             return Structure.from_dict(raw)
-        atoms = jsonio.decode(json.dumps(raw))
+        atoms: Any = jsonio.decode(json.dumps(raw))
         if not isinstance(atoms, Atoms):
             atoms = Atoms(**{key: atoms[key] for key in ("numbers", "positions", "cell", "pbc")})
         if not atoms.pbc.all():
             raise BadInputError(f"{where} is not periodic in all three directions (pbc {atoms.pbc.tolist()})")  # noqa: TRY301
-        return Structure(atoms.cell.array, atoms.numbers, atoms.positions, coords_are_cartesian=True)
+        return Structure(atoms.cell.array, atoms.numbers.tolist(), atoms.positions, coords_are_cartesian=True)
     except BadInputError:
         raise
     except Exception as error:

@@ -54,7 +54,7 @@ def map_over_processes(
     except BrokenProcessPool as error:
         raise WorkerLostError(
             f"one of the {workers} worker processes died, most likely for want of memory: lower parallel.workers and"
-            " run the same command again, which goes on behind the last finished shard"
+            " run the same command again, which goes on behind what is finished"
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

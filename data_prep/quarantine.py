@@ -25,7 +25,8 @@ from data_prep.output import partial_folder, write_json
 from data_prep.quarantine_file import read_quarantine, unreadable_frames
 from data_prep.report import write_report
 from data_prep.summary import SUMMARY
-from rung.config.command import configure_logging, is_for_the_user
+from rung.config.command import is_for_the_user
+from rung.config.logs import configure_logging
 from rung.data.dataset import read_manifest
 from rung.data.index import index_path
 from rung.data.record import Reason

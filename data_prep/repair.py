@@ -20,7 +20,8 @@ from data_prep.facts import FactsTable, RecordFacts, facts_path
 from data_prep.finish import decide_again
 from data_prep.sources.base import Source
 from data_prep.sources.registry import open_source
-from rung.config.command import configure_logging, is_for_the_user
+from rung.config.command import is_for_the_user
+from rung.config.logs import configure_logging
 from rung.config.preparation import FilterConfig, SourceConfig
 from rung.data.dataset import Manifest, read_manifest
 from rung.data.index import Index, index_path, write_splits

@@ -17,7 +17,7 @@ from data_prep.facts import MEASURES
 from data_prep.quarantine_file import read_quarantine
 from data_prep.tally import record_name, records_with_elements
 from data_prep.view import SetView
-from rung.config.command import configure_logging
+from rung.config.logs import configure_logging
 from rung.data.codec import ShardError
 from rung.data.dataset import Manifest
 from rung.data.index import SPLITS, split_name

@@ -18,7 +18,7 @@ from data_prep.facts import FactsTable, facts_path
 from data_prep.finish import decide_again
 from data_prep.quarantine_file import QUARANTINE, read_quarantine
 from data_prep.tally import record_name
-from rung.config.command import configure_logging
+from rung.config.logs import configure_logging
 from rung.config.preparation import GraphConfig
 from rung.data.codec import ShardError
 from rung.data.dataset import Manifest, ShardDataset, read_manifest

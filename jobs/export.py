@@ -1,6 +1,7 @@
 """Write a run's model as one file that plain chgnet and its ASE calculator load.
 
 python jobs/export.py --config jobs/configs/export.yaml --run runs/finetune-r2scan
+python jobs/export.py --config jobs/configs/export.yaml --registry.model chgnet-r2scan --registry.alias champion
 """
 
 import sys
@@ -8,12 +9,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.tree import ExportConfig
-from rung.evaluation.export import export_model
+from rung.orchestration.registry import export_and_register
 
 
 def main(config: ExportConfig) -> Path:
-    """Export; the model's origin is written beside it."""
-    return Path(export_model(config).model).with_name("summary.json")
+    """Export, and publish where asked to; the model's origin is written beside it."""
+    return Path(export_and_register(config).model).with_name("summary.json")
 
 
 if __name__ == "__main__":

@@ -44,3 +44,9 @@ def vasp_stress_to_gpa(stress: ArrayLike) -> NDArray[np.float64]:
 def ase_stress_to_gpa(stress: ArrayLike) -> NDArray[np.float64]:
     """Convert ASE's stress (eV/Å³, positive under tension) to GPa, positive under tension."""
     return EV_PER_CUBIC_ANGSTROM_IN_GPA * stress_tensor(stress)
+
+
+def gpa_to_ase_stress(stress: ArrayLike) -> NDArray[np.float64]:
+    """Convert a stress tensor (3, 3) in GPa to ASE's Voigt components (6,) in eV/Å³; both positive under tension."""
+    tensor = stress_tensor(stress) / EV_PER_CUBIC_ANGSTROM_IN_GPA
+    return tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]

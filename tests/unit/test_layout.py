@@ -19,6 +19,7 @@ LAYERS = (
     {"model"},
     {"training"},
     {"evaluation"},
+    {"inference"},
     {"sweeps"},
     {"orchestration"},
     {"studies"},

@@ -26,8 +26,8 @@ from data_prep.sources.payload import required
 from rung.config.preparation import AseConfig, EnergyChoice, SourceConfig
 from rung.data.record import Reason, RecordError, StructureRecord
 
-_SQLITE: Final = b"SQLite format 3\0"
-_XYZ: Final = re.compile(r"\.(xyz|extxyz)(\.(gz|bz2))?$", re.IGNORECASE)
+SQLITE: Final = b"SQLite format 3\0"
+XYZ: Final = re.compile(r"\.(xyz|extxyz)(\.(gz|bz2))?$", re.IGNORECASE)
 _FOLDER: Final = re.compile(r"\.(xyz|extxyz|db|traj)(\.(gz|bz2))?$", re.IGNORECASE)
 
 
@@ -48,7 +48,7 @@ class AseParser(FrameParser):
     def parse_frame(self, frame: RawFrame) -> ParsedFrame:
         """Turn one frame into a record."""
         raw = content(frame)
-        structure = _structure(raw)
+        structure = structure_of(raw)
         found = required(raw, "labels", dict)
         functional = _text(found, self.keys.functional) or self.functional
         if functional is None:
@@ -103,10 +103,10 @@ class AseFiles(FileSource):
 
     def _payloads(self, path: str) -> Iterator[tuple[str, bytes]]:
         file = self._files.open(path)
-        if _XYZ.search(path):
+        if XYZ.search(path):
             yield from ((str(number), text) for number, text in enumerate(xyz_frames(file)))
             return
-        read = database_rows if file.peek(len(_SQLITE)) == _SQLITE else other_frames
+        read = database_rows if file.peek(len(SQLITE)) == SQLITE else other_frames
         with local_copy(file) as local:
             yield from read(local, path)
 
@@ -116,7 +116,8 @@ def open_ase(config: SourceConfig, name: str) -> AseFiles:
     return AseFiles(config, name)
 
 
-def _structure(raw: Mapping[str, Any]) -> dict[str, Any]:
+def structure_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Atomic numbers, lattice (Å) and fractional coordinates of a frame of ASE (numbers, positions, cell, pbc)."""
     numbers, cell, pbc = (required(raw, key, list) for key in ("numbers", "cell", "pbc"))
     if pbc != [True, True, True]:
         raise RecordError(Reason.MALFORMED, f"the cell has pbc {pbc!r:.60}; it must be periodic all three ways")

@@ -5,7 +5,6 @@ key with a page of usage instead of the nearest key.
 """
 
 import inspect
-import logging
 import os
 import sys
 import textwrap
@@ -17,7 +16,8 @@ from typing import Any
 
 from rung.config.describe import Group, Setting, accepts, groups
 from rung.config.load import AnySection, ConfigError, load_config, parse_scalar, to_yaml
-from rung.config.secrets import RedactingFormatter, redacted
+from rung.config.logs import configure_logging
+from rung.config.secrets import redacted
 from rung.config.section import Section
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
@@ -54,8 +54,8 @@ def run_job(tree: type[AnySection], main: Callable[[AnySection], Path], argv: Se
     """
     argv = sys.argv[1:] if argv is None else argv
     rank = int(os.environ.get("RANK", "0"))
-    configure_logging(rank)
     try:
+        configure_logging(rank)
         summary = _run(tree, main, argv)
         if summary and rank == 0:
             print(summary)
@@ -66,15 +66,6 @@ def run_job(tree: type[AnySection], main: Callable[[AnySection], Path], argv: Se
             raise
         return _report(f"error: {error}", BAD_INPUT if is_bad_input(error) else FAILURE, argv)
     return 0
-
-
-def configure_logging(rank: int = 0) -> None:
-    """Send log lines to stderr: progress of Rung from rank 0, warnings from everyone."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
-    logging.basicConfig(handlers=[handler], force=True)
-    for package in ("rung", "data_prep"):
-        logging.getLogger(package).setLevel(logging.INFO if rank == 0 else logging.WARNING)
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
@@ -137,7 +128,14 @@ def _run(tree: type[AnySection], main: Callable[[AnySection], Path], argv: Seque
     if "dry-run" in arguments.switches:
         print(redacted(to_yaml(config)), end="")
         return None
+    configure_logging(int(os.environ.get("RANK", "0")), _run_name(config))
     return main(config)
+
+
+def _run_name(config: Section) -> str:
+    """Name of the run that a config describes, for the logs; empty where it describes none."""
+    run = getattr(config, "run", "")
+    return Path(run).name if isinstance(run, str) else run.name
 
 
 def _report(message: str, code: int, argv: Sequence[str]) -> int:

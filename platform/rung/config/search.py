@@ -65,7 +65,9 @@ class SearchConfig(Section):
         None, "most trials at a time; as many as the cluster holds if absent", unit="trials", ge=1
     )
     registered_model: str | None = setting(
-        None, "name under which MLflow registers the best model, with the alias champion", min_length=1
+        None,
+        "name under which MLflow registers the best model; it becomes the champion unless the present one is better",
+        min_length=1,
     )
 
     @model_validator(mode="after")

@@ -229,3 +229,12 @@ class TrackingConfig(Section):
         None, "MLflow server or database; MLFLOW_TRACKING_URI or mlflow.db in the storage folder if absent"
     )
     experiment: str = setting("rung", "MLflow experiment", min_length=1)
+    model: bool = setting(
+        default=True, meaning="keep a complete run's model there in the form that MLflow loads and serves"
+    )
+    checkpoints: Literal["none", "best", "last"] = setting(
+        "none", "checkpoint that is copied there when the run is complete; all of them stay in run.storage"
+    )
+    system_metrics_every: float = setting(
+        10.0, "time between two samples of CPU, memory, GPUs and network of every node; 0 takes none", unit="s", ge=0
+    )

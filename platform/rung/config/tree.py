@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from rung.config.preparation import FilterConfig, GraphConfig, ParallelConfig, ShardConfig, SourceConfig, SplitConfig
 from rung.config.reference import ReferenceConfig
+from rung.config.registry import RegistryConfig
 from rung.config.search import SearchConfig
 from rung.config.section import Section, setting
 from rung.config.sections import (
@@ -142,3 +143,4 @@ class ExportConfig(Section):
     functional: Literal["target", "replay"] = setting(
         "target", "target: of data.path; replay: of replay.path, with its reference and readout"
     )
+    registry: RegistryConfig = setting(RegistryConfig(), "publication in MLflow's model registry")

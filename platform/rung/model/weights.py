@@ -5,7 +5,9 @@ chgnet's ASE calculator load what rung writes, without rung.
 """
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import pickle
 from collections.abc import Iterator, Mapping
@@ -151,6 +153,16 @@ def portable_state(model: CHGNet) -> dict[str, Any]:
         for name, value in model.state_dict().items()
     }
     return {"state_dict": state, "model_args": arguments}
+
+
+def weights_hash(model: CHGNet) -> str:
+    """SHA-256 of what `portable_state` holds: equal for models that predict the same, wherever they are stored."""
+    portable = portable_state(model)
+    digest = hashlib.sha256(json.dumps(portable["model_args"], sort_keys=True, default=str).encode())
+    for name, value in sorted(portable["state_dict"].items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One door to a training run, whoever starts the loop: this process, torchrun or Ray."""
 
+import os
 from collections.abc import Sequence
 
 from rung.config.tree import TrainConfig
@@ -8,6 +9,8 @@ from rung.orchestration.gate import check_start
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.orchestration.paths import resolve_paths
+from rung.orchestration.provenance import note_source
+from rung.orchestration.system_metrics import monitored
 from rung.orchestration.watch import DescriptionSink, run_watched
 from rung.training.context import LocalContext, TorchrunContext
 from rung.training.run import SUMMARY_NAME, RunFolder, TrainSummary, check_same_run
@@ -24,6 +27,8 @@ def launch(config: TrainConfig) -> TrainSummary:
     config = resolve_paths(config)
     check_start(config)
     sinks = sinks_of(config)
+    if os.environ.get("RANK", "0") == "0":
+        note_source(RunFolder.of(config))
     match config.launcher.kind:
         case "local":
             return run_watched(lambda: _train_here(config), config, sinks)
@@ -73,7 +78,8 @@ def _train_here(config: TrainConfig) -> TrainSummary:
     with keeping_handlers() as in_main_thread:
         if in_main_thread:
             context.handle_signals()
-        return train(config, context, [DescriptionSink()])
+        with monitored(config, first_on_node=True):
+            return train(config, context, [DescriptionSink()])
 
 
 def _train_under_torchrun(config: TrainConfig, sinks: Sequence[MetricSink]) -> TrainSummary:
@@ -82,8 +88,9 @@ def _train_under_torchrun(config: TrainConfig, sinks: Sequence[MetricSink]) -> T
         if in_main_thread:
             context.handle_signals()
         try:
-            if context.rank == 0:
-                return run_watched(lambda: train(config, context, [DescriptionSink()]), config, sinks)
-            return train(config, context)
+            with monitored(config, first_on_node=os.environ.get("LOCAL_RANK", "0") == "0"):
+                if context.rank == 0:
+                    return run_watched(lambda: train(config, context, [DescriptionSink()]), config, sinks)
+                return train(config, context)
         finally:
             context.close()

@@ -4,8 +4,11 @@ Speaks through a client alone: the fluent API keeps global state and writes it t
 inherit.
 """
 
+import getpass
 import json
 import logging
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,8 +19,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from rung.config.secrets import redacted_values
-from rung.training.run import RunFolder
-from rung.training.sinks import RunDescription
+from rung.orchestration.model_log import Publication, log_model
+from rung.orchestration.provenance import source_state
+from rung.training.elements import ELEMENTS_NAME
+from rung.training.hardware import hardware_text
+from rung.training.run import MODEL_NAME, SOURCE_NAME, RunFolder
+from rung.training.sinks import INCIDENTS_NAME, RunDescription
+
+logger = logging.getLogger(__name__)
 
 RUN_ID_NAME = "mlflow_run_id"
 """File in the run's folder; whoever deletes the folder to start afresh gets a fresh MLflow run too."""
@@ -26,13 +35,16 @@ MAX_METRICS = 1000
 """Metrics that MLflow takes in one call."""
 
 _MAX_PARAMS = 100
+_LONGEST_TAG = 5000  # characters
+_MORE_ARTIFACTS = (ELEMENTS_NAME, SOURCE_NAME, INCIDENTS_NAME, "physics.json")
 
 
 class TrackedRun:
     """A run in MLflow's books, open for metrics."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, description: RunDescription) -> None:
         self._client = client
+        self._description = description
         self.run_id = run_id
         run = client.get_run(run_id)
         self._status = run.info.status
@@ -46,7 +58,7 @@ class TrackedRun:
         experiment_id = experiment_of(client, description.config.tracking.experiment, description.folder.parent, uri)
         known = folder.path / RUN_ID_NAME
         if known.exists() and is_alive(client, known.read_text()):
-            return cls(client, known.read_text())
+            return cls(client, known.read_text(), description)
         run = client.create_run(
             experiment_id, run_name=description.config.run.name, tags={**_tags(description), **(tags or {})}
         )
@@ -55,12 +67,15 @@ class TrackedRun:
         for first in range(0, len(params), _MAX_PARAMS):
             client.log_batch(run_id, params=params[first : first + _MAX_PARAMS])
         client.log_dict(run_id, redacted_values(dict(description.manifest)), "manifest.json")
+        environment = {"versions": dict(description.versions), "hardware": list(description.hardware)}
+        client.log_dict(run_id, environment | {"source": source_state()}, "environment.json")
         folder.write(RUN_ID_NAME, run_id)
-        return cls(client, run_id)
+        return cls(client, run_id, description)
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Write metrics, leaving out steps that MLflow has: a resumed run does some steps a second time."""
-        new = [metric for metric in metrics if metric.step > self._last_steps.get(metric.key, -1)]
+        """Write metrics, one value a step: a resumed run does some steps a second time, and its file is read again."""
+        missing = (metric for metric in metrics if metric.step > self._last_steps.get(metric.key, -1))
+        new = list({(metric.key, metric.step): metric for metric in missing}.values())
         if not new:
             return
         if self._status != "RUNNING":
@@ -72,12 +87,47 @@ class TrackedRun:
                 self._last_steps[metric.key] = max(metric.step, self._last_steps.get(metric.key, -1))
 
     def finish(self, artifacts: Sequence[Path]) -> None:
-        """Upload the artifacts and mark the run as finished, unless it is."""
+        """Upload the artifacts, the checkpoint and the model that the config wants, and mark the run as finished."""
         if self._status == "FINISHED":
             return
-        for path in artifacts:
+        folder = self._description.folder
+        for path in [*artifacts, *(folder / name for name in _MORE_ARTIFACTS if (folder / name).exists())]:
             self._client.log_artifact(self.run_id, str(path))
+        self._log_elements(folder / ELEMENTS_NAME)
+        self._log_checkpoint()
+        self._log_model(folder)
         self._set_status("FINISHED")
+
+    def _log_elements(self, path: Path) -> None:
+        """Errors by element as metrics of the last step."""
+        if path.exists():
+            now, step = int(time.time() * 1000), self._description.total_steps
+            self.log(
+                [
+                    Metric(f"{split}/element/{name}.{element}", value, now, step)  # one group of charts, not one each
+                    for split, elements in json.loads(path.read_text()).items()
+                    for element, errors in elements.items()
+                    for name, value in errors.items()
+                ]
+            )
+
+    def _log_checkpoint(self) -> None:
+        which, store = self._description.config.tracking.checkpoints, RunFolder(self._description.folder).checkpoints()
+        if which != "none" and (steps := store.steps()):
+            step = store.best_step() if which == "best" else None
+            self._client.log_artifacts(self.run_id, str(store.path(step or steps[-1])), f"checkpoint-{which}")
+
+    def _log_model(self, folder: Path) -> None:
+        """Log the model once; of a sweep's trials, the best one is logged by the sweep."""
+        run = self._client.get_run(self.run_id)
+        wanted = self._description.config.tracking.model and "mlflow.parentRunId" not in run.data.tags
+        logged = run.outputs.model_outputs if run.outputs else []
+        if not wanted or logged or not (folder / MODEL_NAME).exists():
+            return
+        try:
+            log_model(self._client, Publication(folder / MODEL_NAME, folder), self.run_id, folder.name)
+        except (ValueError, OSError) as error:  # the run is complete without it, and its model file is there
+            logger.warning("MLflow: %s has no model in the form that MLflow loads: %s", folder, error)
 
     def abort(self) -> None:
         """Mark the run as failed; the next start opens it again."""
@@ -114,7 +164,27 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _tags(description: RunDescription) -> dict[str, str]:
     versions = {f"rung.version.{name}": version for name, version in description.versions.items()}
-    return {"rung.run": str(description.folder), "rung.manifest_hash": description.manifest_hash, **versions}
+    source = source_state()
+    found = {
+        "rung.run": str(description.folder),
+        "rung.manifest_hash": description.manifest_hash,
+        "rung.hardware": hardware_text(description.hardware)[:_LONGEST_TAG],
+        "mlflow.user": _user(),
+        "mlflow.source.name": sys.argv[0],
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": source.get("commit", ""),
+        "rung.source_changed": source.get("changed", ""),
+        **versions,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _user() -> str:
+    """Who started the run; containers may have an account without a name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def client_of(uri: str) -> MlflowClient:

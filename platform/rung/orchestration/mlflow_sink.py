@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from rung.config.secrets import redacted
 from rung.config.tree import TrainConfig
+from rung.orchestration.system_metrics import NodeSamples
 from rung.training.sinks import METRICS_NAME, RunDescription
 
 if TYPE_CHECKING:
@@ -30,14 +31,24 @@ def tracking_uri(config: TrainConfig) -> str:
     Raises:
         ValueError: MLflow cannot write there.
     """
-    embedded = f"sqlite:///{Path(config.run.storage).expanduser().absolute() / DATABASE_NAME}"
-    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+    return resolve_uri(config.tracking.uri, config.run.storage)
+
+
+def resolve_uri(given: str | None, storage: str) -> str:
+    """Where MLflow keeps its books: as given, MLFLOW_TRACKING_URI's, or a database in the storage folder.
+
+    Raises:
+        ValueError: MLflow cannot write there.
+    """
+    embedded = f"sqlite:///{Path(storage).expanduser().absolute() / DATABASE_NAME}"
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or embedded
     scheme = urlsplit(uri).scheme.partition("+")[0]  # postgresql+psycopg2
     if scheme not in _SCHEMES and uri != "databricks":
         raise ValueError(
-            f"tracking.uri (or MLFLOW_TRACKING_URI) {redacted(uri)!r} is not of the kind {', '.join(_SCHEMES)}: MLflow"
-            " no longer writes to plain folders. Give a server (http://host:5000) or a database (sqlite:////absolute/path.db),"
-            " leave both unset for one in run.storage, or set tracking.kind to off"
+            f"tracking.uri (registry.uri, MLFLOW_TRACKING_URI) {redacted(uri)!r} is not of the kind"
+            f" {', '.join(_SCHEMES)}: MLflow no longer writes to plain folders. Give a server (http://host:5000) or a"
+            " database (sqlite:////absolute/path.db), leave all unset for one in run.storage, or set tracking.kind to"
+            " off"
         )
     return uri
 
@@ -74,6 +85,7 @@ class MlflowSink:
             ValueError: MLflow cannot write to the configured place.
         """
         self._description = description
+        self._nodes = NodeSamples(description.folder)
         self._uri = tracking_uri(description.config)
         self._shown_uri = redacted(self._uri)  # a database's address may hold a password
         logger.info("MLflow: experiment %s at %s", description.config.tracking.experiment, self._shown_uri)
@@ -137,6 +149,8 @@ class MlflowSink:
 
         if self._run is None:
             self._run = TrackedRun.open(self._description, self._uri, self._tags)
+        with self._lock:
+            self._waiting += self._nodes.new()
         while self._waiting:
             with self._lock:
                 batch = self._waiting[:MAX_METRICS]

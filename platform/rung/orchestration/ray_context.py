@@ -31,6 +31,7 @@ class RayContext:
         context = ray.train.get_context()
         self.rank = context.get_world_rank()
         self.world_size = context.get_world_size()
+        self.first_on_node = context.get_local_rank() == 0
         device = ray.train.torch.get_device()
         self.device: torch.device = device[0] if isinstance(device, list) else device
 

@@ -36,16 +36,24 @@ def prepare_on_ray(config: PrepareConfig) -> PrepareSummary:
         return prepare(config, partial(map_over_tasks, at_a_time=at_a_time))
 
 
-def map_over_tasks(work: Callable[[_Chunk], _Result], chunks: Iterable[_Chunk], at_a_time: int) -> Iterator[_Result]:
+def map_over_tasks(
+    work: Callable[[_Chunk], _Result], chunks: Iterable[_Chunk], at_a_time: int, gpus: float = 0.0
+) -> Iterator[_Result]:
     """Yield `work(chunk)` in the order of the chunks, which are read no faster than they are worked on.
 
     A task whose worker or node is lost is done again elsewhere; what the work itself raises is raised here.
+
+    Args:
+        work: picklable.
+        chunks: the input.
+        at_a_time: tasks that compute at the same time.
+        gpus: of one task.
     """
-    shared_work = ray.put(work)
+    shared_work, run = ray.put(work), _run.options(num_gpus=gpus)
     under_way: deque[ray.ObjectRef[Any]] = deque()
     try:
         for chunk in chunks:
-            under_way.append(_run.remote(shared_work, chunk))
+            under_way.append(run.remote(shared_work, chunk))
             if len(under_way) == at_a_time * _CHUNKS_PER_TASK:
                 yield _result(under_way.popleft())
         while under_way:
@@ -68,6 +76,6 @@ def _result(task: "ray.ObjectRef[Any]") -> Any:
     except RayError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TaskLostError(
-            f"Ray lost a task of the preparation for good: {lines[0]}. Lower parallel.workers if nodes run out of"
-            " memory; the same command goes on behind the last finished shard"
+            f"Ray lost a task for good: {lines[0]}. Lower parallel.workers if nodes run out of memory; the same command"
+            " goes on behind what is finished"
         ) from error

@@ -18,7 +18,8 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
-from rung.config.command import configure_logging, is_bad_input, is_for_the_user
+from rung.config.command import is_bad_input, is_for_the_user
+from rung.config.logs import FORMAT_VARIABLE, configure_logging
 from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.orchestration.cluster import connected
@@ -26,7 +27,9 @@ from rung.orchestration.environment import environment
 from rung.orchestration.failures import FailureGuard, FatalTrainingError, LaunchError, as_user_error
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.ray_context import RayContext
+from rung.orchestration.ray_metrics import RayMetricsSink
 from rung.orchestration.resources import Demand, shortage
+from rung.orchestration.system_metrics import monitored
 from rung.orchestration.watch import DescriptionSink, run_watched
 from rung.training.context import TrainContext
 from rung.training.run import RunFolder, TrainSummary
@@ -121,12 +124,14 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
     Returns:
         The run's summary as plain values.
     """
-    configure_logging(rank=1)  # warnings alone: Ray lets every rank tell the terminal about each report
     config = TrainConfig.model_validate(values)
     context = RayContext(RunFolder.of(config).stop_request)
+    # Warnings alone: Ray lets every rank tell the terminal about each report.
+    configure_logging(context.rank, config.run.name, quiet=True)
     with _marking_fatal_errors(context.rank):
         check_storage_is_shared(RunFolder.of(config).path / mark, context.rank)
-        return loop(config, context, [DescriptionSink()]).to_dict()
+        with monitored(config, first_on_node=context.first_on_node):
+            return loop(config, context, [DescriptionSink(), RayMetricsSink()]).to_dict()
 
 
 @contextmanager
@@ -202,7 +207,7 @@ def _environment(launcher: LauncherConfig) -> Iterator[None]:
     attempts = launcher.max_failures + 1
     # Ray Train's clean-up process guesses the cluster, and fails where a second one runs on the machine. It inherits
     # what the controller is given, which is no more than the names in this set.
-    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    ENV_VARS_TO_PROPAGATE.update(("RAY_ADDRESS", FORMAT_VARIABLE))
     wanted = {
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(launcher.start_timeout / attempts),
         "RAY_ADDRESS": ray.get_runtime_context().gcs_address,

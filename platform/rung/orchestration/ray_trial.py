@@ -17,7 +17,9 @@ from rung.config.sections import LossConfig
 from rung.config.tree import SweepConfig, TrainConfig
 from rung.evaluation.evaluate import open_for
 from rung.orchestration.failures import LaunchError
+from rung.orchestration.ray_metrics import RayMetricsSink
 from rung.orchestration.ray_train import Loop, run_on_ray
+from rung.orchestration.system_metrics import monitored
 from rung.orchestration.watch import DescriptionSink
 from rung.sweeps.trials import Trials, trial_name
 from rung.training.context import LocalContext
@@ -90,7 +92,8 @@ def probe_errors(config: SweepConfig, folder: Path) -> dict[str, float]:
 
 def _train(config: TrainConfig, loop: Loop) -> None:
     if config.launcher.max_workers == 1:
-        loop(config, TrialContext(), [DescriptionSink()])
+        with monitored(config, first_on_node=True):
+            loop(config, TrialContext(), [DescriptionSink(), RayMetricsSink()])
     elif not run_on_ray(config, callbacks=[TuneReportCallback()], loop=loop).completed:
         raise LaunchError("the ranks ended before the last step")
 

@@ -4,6 +4,7 @@ Trials are followed through their folders, so a child is found again by every st
 does not answer delays no trial. What concerns the parent is tried once, and a failure is a warning.
 """
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,20 +14,21 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
+from rung.config.registry import RegistryConfig
 from rung.config.secrets import redacted, redacted_values
 from rung.config.tree import FinetuneConfig, SweepConfig
 from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, flatten, is_alive
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
+from rung.orchestration.model_log import Publication
+from rung.orchestration.registry import PromotionError, promote, publish
 from rung.orchestration.watch import RunWatcher
 from rung.sweeps.outcome import Outcome
 from rung.sweeps.trials import Trials, trial_name
-from rung.training.run import RunFolder
+from rung.training.run import SUMMARY_NAME, RunFolder
 
 logger = logging.getLogger(__name__)
 
-ALIAS = "champion"
 _STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 _MAX_TAG = 4000  # characters
 
@@ -139,23 +141,19 @@ class SweepTracker:
         if child is not None:
             self._client.set_tag(child, "rung.best", "true")
         if self._config.sweep.registered_model is not None:
-            self._register(self._config.sweep.registered_model)
+            self._register(self._config.sweep.registered_model, Path(summary["best"]["run"]), folder)
         self._client.set_terminated(self.run_id, "FINISHED")
 
-    def _register(self, name: str) -> None:
-        """Register the best model once for this parent run, and let the alias point to it."""
+    def _register(self, name: str, run: Path, folder: Path) -> None:
+        """Publish the best model for this parent run; it becomes the champion unless the present one is better."""
+        exported = json.loads((folder / SUMMARY_NAME).read_text())
+        publication = Publication(Path(exported["model"]), run, tuple(exported["physics"]))
+        registry = RegistryConfig(model=name, data=self._config.data.path)
+        version = publish(publication, registry, self.uri, self.run_id)
         try:
-            self._client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
-        versions = self._client.search_model_versions(f"name='{name}'")
-        known = [version for version in versions if version.run_id == self.run_id]
-        if not known:
-            source = f"{self._client.get_run(self.run_id).info.artifact_uri}/best"
-            known = [self._client.create_model_version(name, source, run_id=self.run_id)]
-        self._client.set_registered_model_alias(name, ALIAS, known[0].version)
-        logger.info("MLflow: registered %s, version %s, as %s@%s", name, known[0].version, name, ALIAS)
+            promote(publication, registry, self.uri, version)
+        except PromotionError as error:
+            logger.warning("%s", error)
 
     def _is_open(self, number: int) -> bool:
         child = self._child(number)

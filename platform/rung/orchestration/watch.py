@@ -17,14 +17,21 @@ from typing import Any, Self
 from rung.config.secrets import redacted_values
 from rung.config.tree import TrainConfig
 from rung.training.resilience.storage import insist
-from rung.training.run import RunFolder, TrainSummary
+from rung.training.run import DESCRIPTION_NAME, RunFolder, TrainSummary
 from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION_NAME = "description.json"
-
-_FIELDS = ("manifest_hash", "manifest", "reference", "num_parameters", "versions", "first_step", "total_steps")
+_FIELDS = (
+    "manifest_hash",
+    "manifest",
+    "reference",
+    "num_parameters",
+    "versions",
+    "first_step",
+    "total_steps",
+    "hardware",
+)
 """What description.json holds of a RunDescription; folder and config are known to whoever started the run."""
 
 
@@ -125,7 +132,7 @@ class RunWatcher:
         content = self._description()
         if not content:
             return
-        fields = {name: content[name] for name in _FIELDS}
+        fields = {name: content[name] for name in _FIELDS if name in content}
         description = RunDescription(folder=self._folder, config=self._config, **fields)
         for sink in self._sinks:
             sink.start(description)

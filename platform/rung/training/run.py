@@ -22,6 +22,11 @@ MODEL_NAME = "model.pth.tar"
 CONFIG_NAME = "config.yaml"
 REFERENCE_NAME = "reference.json"
 INITIAL_NAME = "initial.pth.tar"
+DESCRIPTION_NAME = "description.json"
+"""What a run tells those who watch it about itself."""
+
+SOURCE_NAME = "source.json"
+"""Which code each start of the run had."""
 
 _FREE_TO_CHANGE = (
     "run.storage",
@@ -176,7 +181,7 @@ def _covers(name: str, key: str) -> bool:
 @cache
 def package_versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    packages = ("torch", "chgnet", "numpy", "pymatgen", "lmdb")
+    packages = ("rung", "torch", "chgnet", "numpy", "numba", "pymatgen", "lmdb", "ray", "mlflow")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 

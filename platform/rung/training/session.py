@@ -145,6 +145,11 @@ class Session:
             if not self.leave_out(damage) and sums is not None:
                 return errors_from_sums(sums.reduced(), loss_weights(loss))
 
+    def errors_by_element(self, model: CHGNet) -> dict[str, dict[str, Metrics]]:
+        """Errors by element on the test materials, or on validation where there are none, under the split's name."""
+        split = "test" if len(self._held_out["test"]) else "validation"
+        return {split: self.validator.errors_by_element(model, self._held_out[split])}
+
     def bearable(self, damage: DamagedShardError) -> DamagedShardError:
         """The same, unless the config does not put up with it.
 

@@ -38,6 +38,8 @@ class RunDescription:
     first_step: int
     """Global step at which this start begins: 0, or the step of the checkpoint that it resumes from."""
     total_steps: int
+    hardware: Sequence[Mapping[str, Any]] = ()
+    """Nodes with the ranks on them, as of `rung.training.hardware.hardware_of_ranks`."""
 
 
 class MetricSink(Protocol):

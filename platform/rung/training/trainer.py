@@ -17,6 +17,8 @@ from rung.config.tree import TrainConfig
 from rung.model.weights import save_model
 from rung.training.context import TrainContext
 from rung.training.distributed import naming_hung_ranks, wait_for_all
+from rung.training.elements import ELEMENTS_NAME
+from rung.training.hardware import hardware_of_ranks
 from rung.training.initial import initial_model
 from rung.training.loop import Loop
 from rung.training.numerics import numerics
@@ -113,6 +115,7 @@ def _write_config(session: Session) -> None:
 
 def _open_sinks(session: Session) -> None:
     """Introduce the run to the sinks."""
+    hardware = hardware_of_ranks()
     description = RunDescription(
         folder=session.folder.path,
         config=session.config,
@@ -123,6 +126,7 @@ def _open_sinks(session: Session) -> None:
         versions=package_versions(),
         first_step=session.progress.step,
         total_steps=session.total_steps,
+        hardware=hardware,
     )
     for sink in session.sinks:
         sink.start(description)
@@ -162,7 +166,10 @@ def _finish(session: Session) -> TrainSummary:
         best={split: session.errors(split, best_model) for split in HELD_OUT} if best_model else {},
         structures_per_second=progress.structures_per_second,
     )
+    elements = session.errors_by_element(best_model) if best_model else {}
     if session.context.rank == 0:
+        if elements:
+            session.write(ELEMENTS_NAME, json.dumps(elements, indent=1))
         _write_results(session, best_model, summary)
     wait_for_all()  # rank 0 may still be writing; its connections should not end under it
     return summary

@@ -1,15 +1,19 @@
 """Errors of a model on a set of records, exact for any batch size and number of ranks."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from chgnet.model import CHGNet
 from numpy.typing import NDArray
 
 from rung.config.sections import BatchConfig, DataConfig, LossConfig
+from rung.data.batch import GraphBatch
 from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
 from rung.data.sampler import evaluation_plans
-from rung.model.chgnet import evaluate
+from rung.model.chgnet import Prediction, evaluate
 from rung.training.context import TrainContext
+from rung.training.elements import ElementSums
 from rung.training.loss import loss_weights, target_errors
 from rung.training.metrics import ErrorSums, Metrics, errors_from_sums
 
@@ -30,12 +34,23 @@ class Validator:
     def sums(self, model: CHGNet, record_ids: NDArray[np.int64], loss: LossConfig) -> ErrorSums:
         """Sums of errors over this rank's share of the records."""
         sums = ErrorSums(self._context.device)
+        for prediction, batch in self._predictions(model, record_ids):
+            sums.add(target_errors(prediction, batch, loss).sums)
+        return sums
+
+    def errors_by_element(self, model: CHGNet, record_ids: NDArray[np.int64]) -> dict[str, Metrics]:
+        """MAE of each element over the records, as `ElementSums.errors`. Every rank gets the same figures."""
+        sums = ElementSums(self._context.device)
+        for prediction, batch in self._predictions(model, record_ids):
+            sums.add(prediction, batch)
+        return sums.errors()
+
+    def _predictions(self, model: CHGNet, record_ids: NDArray[np.int64]) -> Iterator[tuple[Prediction, GraphBatch]]:
+        """This rank's share of the records, evaluated batch by batch."""
         plans = evaluation_plans(
             self._dataset.index, record_ids, self._batch, self._context.rank, self._context.world_size
         )
         for _, batches in BatchLoader(self._dataset, plans, self._data):
             for batch in batches:
                 on_device = batch.to(self._context.device)
-                prediction = evaluate(model, on_device, create_graph=False)
-                sums.add(target_errors(prediction, on_device, loss).sums)
-        return sums
+                yield evaluate(model, on_device, create_graph=False), on_device

@@ -16,8 +16,9 @@ JOBS = sorted(path for path in (ROOT / "jobs").glob("*.py") if "run_job" in path
 
 
 def shown_commands() -> list[str]:
-    """Commands of the README, of the jobs' docstrings and of the configs' heads."""
-    texts = [(ROOT / "README.md").read_text(), *(path.read_text() for path in [*JOBS, *CONFIGS])]
+    """Commands of the README and the guides, of the jobs' docstrings and of the configs' heads."""
+    guides = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    texts = [path.read_text() for path in [*guides, *JOBS, *CONFIGS]]
     pattern = r"^(?:# +| +)?(?:ray job submit .*-- +)?(?:python|torchrun --nproc-per-node \d+) +(jobs/[^#\n]+)"
     found = (re.findall(pattern, text.replace("\\\n", " "), flags=re.MULTILINE) for text in texts)
     return sorted({" ".join(command.split()) for commands in found for command in commands})

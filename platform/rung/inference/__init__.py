@@ -1,0 +1,1 @@
+"""A trained model at work: batch prediction, and a calculator for ASE."""

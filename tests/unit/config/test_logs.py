@@ -1,0 +1,78 @@
+"""Log lines as text and as JSON."""
+
+import json
+import logging
+import sys
+
+import pytest
+
+from rung.config import logs
+from rung.config.command import run_job
+from rung.config.section import Section, setting
+from rung.config.sections import RunConfig
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_trace():
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("rung", "data_prep")}
+    yield
+    root.handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def lines(capsys):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_json_lines_hold_level_logger_message_rank_and_run(monkeypatch, capsys):
+    monkeypatch.setenv("RUNG_LOG_FORMAT", "json")
+    logs.configure_logging(3, "night-run")
+    logging.getLogger("rung.x").warning("step %d\nof many", 7)
+    (line,) = lines(capsys)
+    assert (line["level"], line["logger"], line["message"]) == ("WARNING", "rung.x", "step 7\nof many")
+    assert (line["rank"], line["run"]) == (3, "night-run")
+    assert line["time"].endswith("+00:00")
+
+
+def test_json_lines_hold_tracebacks_and_no_secrets(monkeypatch, capsys):
+    monkeypatch.setenv("RUNG_LOG_FORMAT", "json")
+    monkeypatch.setenv("MY_PASSWORD", "hunter2hunter2")
+    logs.configure_logging()
+    error = RuntimeError("http://user:pw@host hunter2hunter2")
+    logging.getLogger("rung.x").error("at hunter2hunter2", exc_info=error)
+    (line,) = lines(capsys)
+    assert "RuntimeError" in line["traceback"]
+    assert "hunter2" not in json.dumps(line)
+    assert "pw@" not in json.dumps(line)
+
+
+def test_ranks_above_0_and_quiet_processes_tell_warnings_alone(monkeypatch, capsys):
+    monkeypatch.setenv("RUNG_LOG_FORMAT", "json")
+    for rank, quiet, told in ((0, False, 1), (0, True, 0), (1, False, 0)):
+        logs.configure_logging(rank, quiet=quiet)
+        logging.getLogger("rung.x").info("hello")
+        assert len(lines(capsys)) == told
+
+
+def test_a_format_that_there_is_not_is_refused_by_name(monkeypatch, capsys):
+    monkeypatch.setenv("RUNG_LOG_FORMAT", "xml")
+    with pytest.raises(ValueError, match="RUNG_LOG_FORMAT is 'xml': set it to text or json"):
+        logs.configure_logging()
+
+
+class Tree(Section):
+    run: RunConfig = setting(RunConfig(), "run")
+
+
+def main(config):
+    logging.getLogger("rung.x").info("training")
+    return config.run.storage
+
+
+def test_a_job_names_its_run_in_every_line(monkeypatch, capsys):
+    monkeypatch.setenv("RUNG_LOG_FORMAT", "json")
+    monkeypatch.setattr(sys, "argv", ["job"])
+    assert run_job(Tree, main, ["--run.name", "mine"]) == 0
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["run"] == "mine"

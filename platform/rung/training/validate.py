@@ -1,5 +1,7 @@
 """Errors of a model on a set of records, exact for any batch size and number of ranks."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from chgnet.model import CHGNet
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 from rung.config.sections import BatchConfig, DataConfig, LossConfig
 from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
-from rung.data.sampler import evaluation_plans
+from rung.data.sampler import StepPlan, evaluation_plans
 from rung.model.chgnet import evaluate
 from rung.training.context import TrainContext
 from rung.training.loss import loss_weights, target_errors
@@ -30,12 +32,17 @@ class Validator:
     def sums(self, model: CHGNet, record_ids: NDArray[np.int64], loss: LossConfig) -> ErrorSums:
         """Sums of errors over this rank's share of the records."""
         sums = ErrorSums(self._context.device)
-        plans = evaluation_plans(
-            self._dataset.index, record_ids, self._batch, self._context.rank, self._context.world_size
-        )
-        for _, batches in BatchLoader(self._dataset, plans, self._data):
+        for _, batches in BatchLoader(self._dataset, self._plans(record_ids), self._data):
             for batch in batches:
                 on_device = batch.to(self._context.device)
                 prediction = evaluate(model, on_device, create_graph=False)
                 sums.add(target_errors(prediction, on_device, loss).sums)
         return sums
+
+    def largest_batch(self, record_ids: NDArray[np.int64]) -> int:
+        """The most structures that this rank evaluates at once."""
+        return max((plan.workload.num_structures for plan in self._plans(record_ids)), default=0)
+
+    def _plans(self, record_ids: NDArray[np.int64]) -> Iterator[StepPlan]:
+        rank, world_size = self._context.rank, self._context.world_size
+        return evaluation_plans(self._dataset.index, record_ids, self._batch, rank, world_size)

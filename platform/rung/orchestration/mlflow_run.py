@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -26,6 +27,10 @@ MAX_METRICS = 1000
 """Metrics that MLflow takes in one call."""
 
 _MAX_PARAMS = 100
+
+_RETRIES = 3
+"""Of one request, unless the user has set MLflow's own variable. MLflow's seven take four minutes, during which nobody
+is told, and a server that comes back is not noticed."""
 
 
 class TrackedRun:
@@ -59,8 +64,9 @@ class TrackedRun:
         return cls(client, run_id)
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Write metrics, leaving out steps that MLflow has: a resumed run does some steps a second time."""
-        new = [metric for metric in metrics if metric.step > self._last_steps.get(metric.key, -1)]
+        """Write metrics, one value a step: a resumed run does some steps a second time, and its file is read again."""
+        missing = (metric for metric in metrics if metric.step > self._last_steps.get(metric.key, -1))
+        new = list({(metric.key, metric.step): metric for metric in missing}.values())
         if not new:
             return
         if self._status != "RUNNING":
@@ -118,9 +124,11 @@ def _tags(description: RunDescription) -> dict[str, str]:
 
 
 def client_of(uri: str) -> MlflowClient:
-    """A client that keeps quiet."""
+    """A client that keeps quiet, and says within half a minute that a server does not answer."""
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells of each attempt; the last one is raised
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.default = _RETRIES
     return MlflowClient(tracking_uri=uri)
 
 

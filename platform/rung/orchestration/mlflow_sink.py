@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from rung.config.secrets import redacted
 from rung.config.tree import TrainConfig
-from rung.training.sinks import METRICS_NAME, RunDescription
+from rung.orchestration.settled_sink import SettledSink
+from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
 
 if TYPE_CHECKING:
     from rung.orchestration.mlflow_run import TrackedRun
@@ -40,6 +41,12 @@ def tracking_uri(config: TrainConfig) -> str:
             " leave both unset for one in run.storage, or set tracking.kind to off"
         )
     return uri
+
+
+def tracker(config: TrainConfig, tags: Mapping[str, str] | None = None) -> MetricSink:
+    """The sink for a run's metrics, and tags of its MLflow run besides its own."""
+    sink = MlflowSink(tags=tags)
+    return SettledSink(sink) if config.faults.non_finite == "rewind" else sink
 
 
 class MlflowSink:

@@ -18,7 +18,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from rung.config.secrets import redacted, redacted_values
 from rung.config.tree import FinetuneConfig, SweepConfig
 from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, flatten, is_alive
-from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
+from rung.orchestration.mlflow_sink import tracker, tracking_uri
 from rung.orchestration.watch import RunWatcher
 from rung.sweeps.outcome import Outcome
 from rung.sweeps.trials import Trials, trial_name
@@ -59,7 +59,7 @@ class SweepTracker:
         if number in self._watchers:  # its process was lost and started again
             return
         own = config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": self.uri})})
-        sink = MlflowSink(tags={"mlflow.parentRunId": self.run_id})
+        sink = tracker(own, {"mlflow.parentRunId": self.run_id})
         self._watchers[number] = RunWatcher(own, [sink]).start()
 
     def end(self, number: int, state: str, error: str) -> None:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from mlflow import MlflowClient
 
@@ -109,9 +110,14 @@ def train_with_a_kill(config, context, sinks):
 
 
 def test_a_killed_worker_changes_nothing(undisturbed, small_dataset, tmp_path):
+    """And tells nobody the password in its config."""
     config, summary = undisturbed
-    killed = config_of("killed", tmp_path, small_dataset)
+    tracking = {"kind": "off", "uri": "http://rung:hunter2-hunter2@mlflow:5000"}
+    killed = config_of("killed", tmp_path, small_dataset, tracking=tracking)
     found = run_on_ray(killed, loop=train_with_a_kill)
+    session = Path(ray._private.worker.global_worker.node.get_session_dir_path())  # with the logs of all processes
+    written = [path for folder in (RunFolder.of(killed).path, session) for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"hunter2" in path.read_bytes()]
     assert (RunFolder.of(killed).path / "killed").exists()
     assert found.completed
     assert found.best == summary.best

@@ -1,4 +1,4 @@
-"""The process that started a Ray run is told to leave, then killed: the same command goes on each time."""
+"""The process that started a Ray run is told to leave, then killed with the head: each time the same goes on."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rung.config.load import to_yaml
@@ -27,7 +28,7 @@ def config_of(name, storage, small_dataset):
             "batch": {"structures": 2},
             "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
             "reference": {"mode": "scratch"},
-            "training": {"epochs": 20, "checkpoint_every": 5, "log_every": 1},
+            "training": {"epochs": 8, "checkpoint_every": 5, "log_every": 1},
             "launcher": {"kind": "ray", "num_workers": 2, "start_timeout": 180},
             "tracking": {"kind": "off"},
         }
@@ -58,7 +59,14 @@ def wait_for_steps(config, process, more):
         time.sleep(0.05)
 
 
+def ranks_and_head(process):
+    """Of a driver that started the cluster. Ray's agents beside them take up to a minute to notice its end."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if child.name().startswith(("gcs_server", "raylet", "ray::RayTrain"))]
+
+
 def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_dataset, tmp_path):
+    """The driver started the cluster, so its end is that of the head."""
     config, whole = config_of("driver", tmp_path, small_dataset), config_of("whole", tmp_path, small_dataset)
     process = start(config, tmp_path)
     wait_for_steps(config, process, 3)
@@ -71,8 +79,12 @@ def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_datase
 
     process = start(config, tmp_path)
     wait_for_steps(config, process, 7)
+    others = ranks_and_head(process)
+    assert len(others) == 4, others
     process.kill()
     process.wait()
+    _, alive = psutil.wait_procs(others, timeout=180)
+    assert not alive
     process = start(config, tmp_path)
     assert process.wait(900) == 0, (tmp_path / "job.log").read_text()
     run_whole(whole, 2)

@@ -12,19 +12,16 @@ import numpy as np
 from rung.config.command import parse_arguments, parse_overrides
 from rung.config.load import ConfigError, apply_overrides
 from rung.config.reference import ReferenceMode
-from rung.config.sections import BatchConfig, DataConfig, LossConfig, ModelConfig
+from rung.config.sections import DataConfig, ModelConfig
 from rung.config.studies import StudyConfig
 from rung.config.tree import TrainConfig
-from rung.data.dataset import ShardDataset
-from rung.data.staging import staged
-from rung.model.reference import reference_of, set_reference
+from rung.evaluation.forgetting import forgetting
 from rung.orchestration.many_runs import run_all, train_one
 from rung.training.context import LocalContext
 from rung.training.initial import load_model
 from rung.training.metrics import Metrics
 from rung.training.run import RunFolder, TrainSummary
 from rung.training.sinks import read_metrics
-from rung.training.validate import Validator
 
 FORGETTING_NAME = "forgetting.json"
 
@@ -122,13 +119,13 @@ def _train_and_probe(config: TrainConfig, probe: DataConfig | None, pretrained: 
     """Train a run, and measure what it forgot; plain values, which travel from Ray's workers."""
     summary = train_one(config)
     folder = RunFolder.of(config).path
-    forgetting = _forgetting(folder, config, probe, pretrained) if probe is not None else {}
+    forgotten = _forgetting(folder, config, probe, pretrained) if probe is not None else {}
     curve = {
         line["step"]: line["validation/energy_mae"]
         for line in read_metrics(folder / "metrics.jsonl")
         if "validation/energy_mae" in line
     }
-    return {"summary": summary.to_dict(), "forgetting": forgetting, "curve": curve}
+    return {"summary": summary.to_dict(), "forgetting": forgotten, "curve": curve}
 
 
 def _read_back(result: dict[str, Any]) -> tuple[TrainSummary, dict[str, Metrics], dict[int, float]]:
@@ -141,15 +138,9 @@ def _forgetting(folder: Path, config: TrainConfig, probe: DataConfig, pretrained
     if path.exists():
         return json.loads(path.read_text())
     context = LocalContext()
-    dataset = ShardDataset(staged(probe))
     before = load_model(ModelConfig(init=pretrained)).to(context.device)
     after = RunFolder(folder).load_model("best").to(context.device)
-    set_reference(after, reference_of(before))
-    validator = Validator(dataset, context, probe, BatchConfig(**config.batch.model_dump()))
-    records = dataset.select("test")
-    found = {
-        name: validator.errors(model, records, LossConfig()) for name, model in (("before", before), ("after", after))
-    }
+    found = forgetting(before, after, probe, config.batch, context)
     path.write_text(json.dumps(found, indent=1))
     return found
 

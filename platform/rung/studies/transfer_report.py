@@ -6,18 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from rung.evaluation.report import SHOWN
 from rung.reporting.chart import Axis, Cell
 from rung.reporting.page import Page, Section
 from rung.reporting.plots import Curve, bars, lines
 from rung.reporting.table import Column
-
-SHOWN: Final = {
-    "energy_mae": ("energy", "meV/atom", 1e3),
-    "force_mae": ("force", "meV/Å", 1e3),
-    "stress_mae": ("stress", "GPa", 1.0),
-    "magmom_mae": ("magmom", "μB", 1.0),
-}
-"""Errors by key: name, unit and factor."""
 
 MEANING: Final = {
     "scratch": "random weights, reference fitted to the target data (Method 1)",

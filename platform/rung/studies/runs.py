@@ -17,6 +17,7 @@ from rung.config.studies import StudyConfig
 from rung.config.tree import TrainConfig
 from rung.evaluation.forgetting import forgetting
 from rung.orchestration.many_runs import run_all, train_one
+from rung.orchestration.paths import resolve_data, resolve_weights
 from rung.training.context import LocalContext
 from rung.training.initial import load_model
 from rung.training.metrics import Metrics
@@ -81,7 +82,9 @@ def plan(study: StudyConfig, methods: Sequence[str], shares: Sequence[float]) ->
 
 def carry_out(study: StudyConfig, planned: Sequence[Planned], probe: DataConfig | None = None) -> list[Finished]:
     """Train what is not trained yet, and collect."""
-    work = partial(_train_and_probe, probe=probe, pretrained=study.base.model.init)
+    # Ray's workers run in other folders.
+    pretrained = resolve_weights(study.base.model.init)
+    work = partial(_train_and_probe, probe=resolve_data(probe) if probe else None, pretrained=pretrained)
     results = run_all(work, [each.config for each in planned], study.at_a_time)
     return [Finished(each, *_read_back(result)) for each, result in zip(planned, results, strict=True)]
 

@@ -1,9 +1,9 @@
 """Formation and decomposition energies: whether a model orders the phases of a system as its labels do.
 
-A formation energy is relative to the elements, a decomposition energy to the competing phases (Bartel et al., npj
-Comput. Mater. 6, 97 (2020)): how far above the hull a phase is, and for a phase on the hull, minus how far above the
-hull it would have to rise to decompose. Each side, labels and model, has its own phase diagram, so an error that all
-structures share by composition cancels, and what is left is the chemistry.
+A formation energy is relative to the elements, a decomposition energy to the phases of other compositions (Bartel et
+al., npj Comput. Mater. 6, 97 (2020)): how far a phase lies above the hull, or how far its composition's place on the
+hull would have to rise until it decomposes, which is then negative. Each side, labels and model, has its own phase
+diagram, so an error that all structures share by composition cancels, and what is left is the chemistry.
 
 The competing phases are the lowest records of every material in the whole data set: the hull of the test materials
 alone would be full of holes. Only test materials are judged.
@@ -45,13 +45,15 @@ class Phase:
         record: material and frame.
         formula: of the phase.
         formation: by the labels and by the model.
-        decomposition: by the labels and by the model; 0 or less on the hull.
+        decomposition: by the labels and by the model.
+        stable: on the hull, by the labels and by the model.
     """
 
     record: str
     formula: str
     formation: tuple[float, float]
     decomposition: tuple[float, float]
+    stable: tuple[bool, bool]
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,9 @@ def judge_phases(model: CHGNet, dataset: ShardDataset, config: EvaluateConfig) -
         formation_mae=_mae([phase.formation for phase in phases]),
         decomposition_mae=_mae([phase.decomposition for phase in phases]),
         stable={
-            "labels": sum(phase.decomposition[0] <= 0 for phase in phases),
-            "model": sum(phase.decomposition[1] <= 0 for phase in phases),
-            "both": sum(max(phase.decomposition) <= 0 for phase in phases),
+            "labels": sum(phase.stable[0] for phase in phases),
+            "model": sum(phase.stable[1] for phase in phases),
+            "both": sum(all(phase.stable) for phase in phases),
         },
         num_systems=num_systems,
         left_out=dict(left_out),
@@ -186,22 +188,29 @@ class _Diagrams:
     def judge(self, system: _System, judged: list[int]) -> Iterator[Phase]:
         """The judged materials of one system."""
         inside = [at for at in self._needed if self._elements[at] <= system]
-        sides = [self._both_energies(energies, inside, judged) for energies in self._energies]
+        sides = [self._one_side(energies, inside, judged) for energies in self._energies]
         for at in judged:
-            formation, decomposition = zip(sides[0][at], sides[1][at], strict=True)
-            yield Phase(self._names[at], self._compositions[at].reduced_formula, formation, decomposition)
+            (label, label_apart, label_stable), (model, model_apart, model_stable) = (side[at] for side in sides)
+            yield Phase(
+                record=self._names[at],
+                formula=self._compositions[at].reduced_formula,
+                formation=(label, model),
+                decomposition=(label_apart, model_apart),
+                stable=(label_stable, model_stable),
+            )
 
-    def _both_energies(
+    def _one_side(
         self, energies: NDArray[np.float64], inside: list[int], judged: list[int]
-    ) -> dict[int, tuple[float, float]]:
-        """Formation and decomposition energy of the judged materials on one side, eV/atom."""
+    ) -> dict[int, tuple[float, float, bool]]:
+        """Formation and decomposition energy of the judged materials, eV/atom, and whether they are on the hull."""
         entries = {at: PDEntry(self._compositions[at], float(energies[at])) for at in inside}
         diagram = PhaseDiagram(list(entries.values()))
         found = {}
         for at in judged:
             decomposition = diagram.get_phase_separation_energy(entries[at])
             assert decomposition is not None  # noqa: S101 - pymatgen leaves it out where it is told to
-            found[at] = float(diagram.get_form_energy_per_atom(entries[at])), float(decomposition)
+            formation = float(diagram.get_form_energy_per_atom(entries[at]))
+            found[at] = formation, float(decomposition), entries[at] in diagram.stable_entries
         return found
 
 

@@ -176,9 +176,9 @@ def _phases(section: Section, judgement: PhaseJudgement | None) -> None:
         section.text("phase_diagrams is 0, so none were built.")
         return
     section.text(
-        "Formation energies are relative to the elements, decomposition energies to all competing phases (0 or less on"
-        " the hull). Labels and model have a phase diagram each, made of the lowest record of every material of the"
-        " whole data set, so an error of the elemental references cancels here."
+        "Formation energies are relative to the elements, decomposition energies to the phases of other compositions."
+        " Labels and model have a phase diagram each, made of the lowest record of every material of the whole data"
+        " set, so an error of the elemental references cancels here."
     )
     if judgement.left_out:
         reasons = ", ".join(f"{number:,} ({reason})" for reason, number in sorted(judgement.left_out.items()))

@@ -52,6 +52,7 @@ def test_energies_by_hand(tmp_path, monkeypatch):
     assert by_formula["Li2O"].decomposition[0] == pytest.approx(-2.0 + 1.4 * 2 / 3)
     assert found.formation_mae == pytest.approx(0.15)
     assert found.stable == {"labels": 1, "model": 2, "both": 1}
+    assert by_formula["Li2O2"].stable == (False, True)
     assert found.num_systems == 1
     assert found.left_out == {"elements": 2, "an element without a record of its own": 1}
 
@@ -83,3 +84,10 @@ def test_the_number_of_systems_is_limited(tmp_path, monkeypatch):
     found = judge(tmp_path / "more", more, LABELS | {"F": -3.0}, monkeypatch, phase_diagrams=1)
     assert found.num_systems == 1
     assert found.left_out["beyond phase_diagrams"] in (1, 2)
+
+
+def test_a_polymorph_is_no_phase_of_the_hull(tmp_path, monkeypatch):
+    records = [record(name, *phase) for name, phase in PHASES.items() if name != "LiF"]
+    records.append(record("polymorph", ["Li", "Li", "O"], -4.8))
+    found = judge(tmp_path, records, LABELS | {"polymorph": -4.8}, monkeypatch)
+    assert found.stable == {"labels": 1, "model": 1, "both": 1}

@@ -54,7 +54,9 @@ def draw_bars(panels: Sequence[Panel], categories: Sequence[str], title: str, pa
                 places = np.arange(len(categories)) + (at - (len(panel.series) - 1) / 2) * width
                 mean, spread = np.array(pairs).T
                 axes.bar(places, mean, width, yerr=spread, label=name, color=LIGHT[at], capsize=2)
+            smallest = min(mean for pairs in panel.series.values() for mean, _ in pairs)
             axes.set(ylabel=panel.y, yscale="log")
+            axes.set_ylim(bottom=smallest / 2)
             axes.set_xticks(np.arange(len(categories)), categories, rotation=20)
             _finish(axes, legend=len(panel.series) > 1)
         _save(figure, path)

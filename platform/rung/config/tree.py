@@ -135,7 +135,7 @@ class EvaluateConfig(Section):
         None, "another model, named as model is, whose errors stand beside; none if absent", min_length=1
     )
     probe: DataConfig | None = setting(
-        None, "prepared data of the pretraining functional: what the model has forgotten of its test materials"
+        None, "data of the pretraining functional: what the model has forgotten of its test materials"
     )
     pretrained: str | None = setting(
         None,

@@ -16,6 +16,7 @@ from rung.evaluation.breakdown import by_element, by_force, by_functional, by_ma
 from rung.evaluation.comparison import Comparison, compare
 from rung.evaluation.forgetting import forgetting
 from rung.evaluation.phases import PhaseJudgement, judge_phases
+from rung.evaluation.physics import check_physics
 from rung.evaluation.report import Findings, write_report
 from rung.training.context import LocalContext
 from rung.training.initial import load_model
@@ -53,6 +54,8 @@ class EvaluationSummary:
     """Formation and decomposition energies."""
     forgetting: dict[str, Metrics] | None
     """Errors on the probe before and after fine-tuning, the pretrained reference in both."""
+    physics: list[dict[str, Any]]
+    """Every law of the physics gate: deviation found, limit and unit."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -79,6 +82,7 @@ def evaluate_model(config: EvaluateConfig) -> EvaluationSummary:
         compared=compare(model, dataset, records, config.data, config.batch),
         baseline=compare(baseline, dataset, records, config.data, config.batch) if baseline is not None else None,
         phases=judge_phases(model, dataset, config) if config.phase_diagrams else None,
+        laws=check_physics(model),
     )
     ledger = None
     if config.probe is not None and pretrained is not None:
@@ -121,6 +125,7 @@ def _summary(
         baseline=_beside(config.baseline, compared, findings.baseline),
         phases=_phases(findings.phases),
         forgetting=ledger,
+        physics=[law.to_json() for law in findings.laws],
     )
 
 

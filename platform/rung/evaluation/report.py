@@ -1,6 +1,6 @@
 """report.html of an evaluation: where a model is right, where it is wrong, and against what."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from rung.data.dataset import ShardDataset
 from rung.evaluation.breakdown import FORCES, MAGNETIC, formulas
 from rung.evaluation.comparison import PER_ATOM, Compared, Comparison
 from rung.evaluation.phases import PhaseJudgement
+from rung.evaluation.physics import Check
 from rung.reporting.chart import Axis, Cell
 from rung.reporting.distributions import agreement, histogram
 from rung.reporting.page import Page, Section
@@ -41,11 +42,13 @@ class Findings:
         compared: the model's predictions beside the labels.
         baseline: those of the other model.
         phases: formation and decomposition energies.
+        laws: of the physics gate.
     """
 
     compared: Comparison
     baseline: Comparison | None
     phases: PhaseJudgement | None
+    laws: Sequence[Check]
 
 
 def write_report(path: Path, summary: Mapping[str, Any], findings: Findings, dataset: ShardDataset) -> None:
@@ -69,6 +72,7 @@ def write_report(path: Path, summary: Mapping[str, Any], findings: Findings, dat
     _phases(page.section("Formation and decomposition energies"), findings.phases)
     _worst(page.section("Worst cases"), summary["worst"])
     _ledger(page.section("What is left of the pretraining functional"), summary["forgetting"])
+    _laws(page.section("Laws of a potential"), findings.laws)
     page.write(path)
 
 
@@ -227,6 +231,15 @@ def _ledger(section: Section, ledger: Mapping[str, Mapping[str, float]] | None) 
     names = {"before": "pretrained model", "after": "this model"}
     columns, rows = _rows({names[when]: errors for when, errors in ledger.items()}, "model", None)
     section.table(columns, rows, "MAE at the pretraining functional")
+
+
+def _laws(section: Section, laws: Sequence[Check]) -> None:
+    broken = [law.name for law in laws if not law.holds]
+    if broken:
+        section.note(f"The model is no potential, and its export would be refused: broken is {'; '.join(broken)}.")
+    columns = [Column("law"), Column("largest deviation", form=".2g"), Column("limit", form=".2g"), Column("unit")]
+    rows: list[list[Cell]] = [[law.name, law.found, law.limit, law.unit, "yes" if law.holds else "no"] for law in laws]
+    section.table([*columns, Column("holds")], rows, "The physics gate on these weights, in double precision")
 
 
 def _rows(

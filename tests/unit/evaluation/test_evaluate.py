@@ -53,6 +53,8 @@ def test_the_report_shows_the_model_beside_a_baseline_and_what_it_forgot(small_d
     assert found.forgetting["before"]["energy_mae"] < 1e-5
     assert found.forgetting["after"]["energy_mae"] < 0.5 * found.errors["energy_mae"], "the reference was put back"
     assert found.forgetting["after"]["force_mae"] == pytest.approx(found.errors["force_mae"], rel=1e-4)
+    assert found.physics
+    assert all(law["holds"] for law in found.physics)
     assert found.phases["phases"] == 0, "the surrogate has hardly any elements by themselves"
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from chgnet.model import CHGNet
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,6 +17,7 @@ from rung.data.loader import BatchLoader
 from rung.data.sampler import evaluation_plans
 from rung.model.chgnet import Prediction, evaluate
 from rung.training.metrics import TARGETS, Metrics
+from rung.training.predictions import energies_of_plans
 
 PER_ATOM: Final = ("force", "magmom")
 """Targets with a row for each atom; the others have one for each structure."""
@@ -98,10 +98,12 @@ def compare(
     """
     parts: dict[str, list[Compared]] = {target: [] for target in TARGETS}
     device = next(model.parameters()).device
-    for on_device in _batches(dataset, record_ids, data, batch, device):
-        rows = np.searchsorted(record_ids, on_device.record_ids.cpu().numpy())
-        for target, part in _compared(on_device, evaluate(model, on_device), rows):
-            parts[target].append(part)
+    for _, batches in BatchLoader(dataset, evaluation_plans(dataset.index, record_ids, batch, 0, 1), data):
+        for each in batches:
+            rows = np.searchsorted(record_ids, each.record_ids.numpy())
+            on_device = each.to(device)
+            for target, part in _compared(on_device, evaluate(model, on_device), rows):
+                parts[target].append(part)
     return Comparison(record_ids, {name: joined for name, found in parts.items() if len(joined := _join(found))})
 
 
@@ -109,20 +111,8 @@ def predict_energies(
     model: CHGNet, dataset: ShardDataset, record_ids: NDArray[np.int64], data: DataConfig, batch: BatchConfig
 ) -> NDArray[np.float64]:
     """Energies of records, (n,) in the order of their ascending ids, eV/atom; nothing is differentiated."""
-    energies = np.zeros(len(record_ids))
-    device = next(model.parameters()).device
-    for on_device in _batches(dataset, record_ids, data, batch, device):
-        found = evaluate(model, on_device, forces=False, stress=False, magmoms=False).energy
-        rows = np.searchsorted(record_ids, on_device.record_ids.cpu().numpy())
-        energies[rows] = found.double().cpu().numpy()
-    return energies
-
-
-def _batches(
-    dataset: ShardDataset, record_ids: NDArray[np.int64], data: DataConfig, batch: BatchConfig, device: torch.device
-) -> Iterator[GraphBatch]:
-    for _, batches in BatchLoader(dataset, evaluation_plans(dataset.index, record_ids, batch, 0, 1), data):
-        yield from (each.to(device) for each in batches)
+    plans = evaluation_plans(dataset.index, record_ids, batch, 0, 1)
+    return energies_of_plans(model, dataset, record_ids, plans, data).cpu().numpy()
 
 
 def _compared(batch: GraphBatch, prediction: Prediction, rows: NDArray[np.int64]) -> Iterator[tuple[str, Compared]]:

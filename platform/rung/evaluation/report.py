@@ -13,7 +13,7 @@ from rung.evaluation.comparison import PER_ATOM, Compared, Comparison
 from rung.evaluation.phases import PhaseJudgement
 from rung.evaluation.physics import Check
 from rung.reporting.chart import Axis, Cell
-from rung.reporting.distributions import agreement, histogram
+from rung.reporting.distributions import MOST_POINTS, agreement, histogram
 from rung.reporting.page import Page, Section
 from rung.reporting.plots import Points, bars
 from rung.reporting.table import Column
@@ -100,9 +100,9 @@ def _errors(section: Section, summary: Mapping[str, Any]) -> None:
 
 
 def _parity(section: Section, findings: Findings, dataset: ShardDataset) -> None:
-    names = formulas(dataset, findings.compared.record_ids)
-    records = dataset.record_names(findings.compared.record_ids.tolist())
-    named = [f"{formula} {record}" for formula, record in zip(names, records, strict=True)]
+    ids = findings.compared.record_ids[:MOST_POINTS]  # more are drawn without names
+    pairs = zip(formulas(dataset, ids), dataset.record_names(ids.tolist()), strict=True)
+    named = [f"{formula} {record}" for formula, record in pairs]
     for target, compared in findings.compared.targets.items():
         both = {"model": compared}
         if findings.baseline is not None:
@@ -120,6 +120,8 @@ def _parity(section: Section, findings: Findings, dataset: ShardDataset) -> None
 
 
 def _points(compared: Compared, named: list[str]) -> Points:
+    if compared.label.size > MOST_POINTS:
+        return Points(compared.label.ravel(), compared.prediction.ravel())
     components = compared.label[0].size
     labels = [named[row] for row in compared.row.tolist() for _ in range(components)]
     return Points(compared.label.ravel(), compared.prediction.ravel(), labels)

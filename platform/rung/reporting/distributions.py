@@ -12,7 +12,7 @@ from rung.reporting.plots import Points, parity
 from rung.reporting.theme import DASHES, SCALE
 
 BINS: Final = 80
-_MOST_POINTS: Final = 5_000
+MOST_POINTS: Final = 5_000
 """More points than this are drawn as a density."""
 _EDGE_SHARE: Final = 5e-4
 """Share of the values that may lie beyond each end of a histogram, so that a few outliers do not flatten it."""
@@ -153,7 +153,7 @@ def agreement(
         x: what the horizontal axis shows of the quantity.
         y: what the vertical axis shows of it.
     """
-    if sum(np.size(points.x) for points in series.values()) <= _MOST_POINTS:
+    if sum(np.size(points.x) for points in series.values()) <= MOST_POINTS:
         return parity(series, quantity, x, y)
     points = next(iter(series.values()))
     axes = [Axis(f"{quantity.name}, {which}", quantity.unit) for which in (x, y)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rung.reporting.chart import Axis, Chart, column, numbers, rows, script_json
-from rung.reporting.distributions import BINS, bin_values, density, histogram
+from rung.reporting.distributions import BINS, MOST_POINTS, agreement, bin_values, density, histogram
 from rung.reporting.elements import PLACES, periodic_table_html
 from rung.reporting.plots import Curve, Points, bars, lines, parallel, parity, scatter
 
@@ -76,6 +76,14 @@ def test_density_counts_points():
     counted = sum(int(row["records"]) for row in table_of(chart))
     assert len(table_of(chart)) == BINS**2
     assert counted == 500
+
+
+@pytest.mark.parametrize(("number", "kind"), [(100, "scatter"), (MOST_POINTS + 1, "heatmap")])
+def test_many_points_are_drawn_as_a_density(number, kind):
+    values = np.random.default_rng(0).normal(size=number)
+    chart = agreement({"model": Points(values, values + 0.1)}, ENERGY, "records")
+    assert chart.traces[0]["type"] == kind
+    assert chart.layout["xaxis"]["title"]["text"] == "energy, label (eV/atom)"
 
 
 def test_parity_has_one_range_and_the_names_of_its_points():

@@ -50,10 +50,10 @@ def _tables(section: Section, methods: Mapping[str, Any]) -> None:
     names = list(methods)
     for key in ("energy_mae", "force_mae"):
         name, unit, factor = SHOWN[key]
-        heights = [factor * methods[method]["test"][key]["mean"] for method in names]
-        section.figure(
-            bars(names, {"test": heights}, Axis("method"), Axis(f"{name} MAE", unit)), f"{name.capitalize()} by method"
-        )
+        pairs = [(methods[method]["test"][key]["mean"], methods[method]["test"][key]["spread"]) for method in names]
+        heights, spreads = factor * np.array(pairs, dtype=np.float64).T  # no spread becomes NaN, which is not drawn
+        chart = bars(names, {"test": heights}, Axis("method"), Axis(f"{name} MAE", unit), spreads={"test": spreads})
+        section.figure(chart, f"{name.capitalize()} error by method; the bar's end is the spread over seeds")
     section.text(*(f"{name}: {MEANING[name]}." for name in names if name in MEANING))
 
 

@@ -110,6 +110,12 @@ def test_bars_and_parallel_coordinates_keep_categories_and_text():
     assert chart.text_columns == ["name", "mode"]
 
 
+def test_bars_have_ends_where_there_is_a_spread():
+    chart = bars(["a", "b"], {"x": [1.0, 2.0]}, Axis("method"), ENERGY, spreads={"x": [0.5, np.nan]})
+    assert [row["energy (eV/atom), spread"] for row in table_of(chart)] == ["0.5", ""]
+    assert chart.traces[0]["error_y"]["array"] == column("energy (eV/atom), spread")
+
+
 def test_periodic_table():
     html = periodic_table_html({"Fe": 10.0, "O": 0.0, "H": 1.0}, Axis("records", log=True), "caption", "file")
     assert html.count('data-symbol="') == 2  # zero has no logarithm and is drawn empty

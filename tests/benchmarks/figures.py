@@ -22,7 +22,7 @@ def run(
     figures = measure()
     write(figures, options.json)
     if draw is not None and options.json is not None:
-        draw(figures, options.json.with_suffix(".svg"))
+        draw(json.loads(options.json.read_text()), options.json.with_suffix(".svg"))  # as they are written, rounded
 
 
 def write(figures: Mapping[str, float | int | bool | str], path: Path | None) -> None:

@@ -32,7 +32,7 @@ ISOLATED: Final = {
     "isolated_pretrained": {"path": _ATOMS, "column": "PBE"},
 }
 METHODS: Final = ("scratch", "trainable", "frozen", "refit", "residual", "isolated")
-EPOCHS: Final = 8
+EPOCHS: Final = 6
 KEYS: Final = (
     ("energy_mae", "meV_per_atom", 1e3),
     ("force_mae", "meV_per_A", 1e3),
@@ -75,15 +75,20 @@ def measure() -> Figures:
     """Errors of every mode on both sets, before and after training, and of the bundled model."""
     figures: Figures = {"epochs": EPOCHS, "seeds": 1}
     for name in SOURCES:
-        found = study(name)
-        figures |= {f"{name}_{split}_records": number for split, number in found["num_records"].items()}
-        for method, errors in found["methods"].items():
-            for stage, of_stage in (("zero_step", errors["zero_step"]), ("fine_tuned", errors["test"])):
-                for key, unit, factor in KEYS:
-                    figures[f"{name}_{method}_{stage}_{key}_{unit}"] = factor * of_stage[key]["mean"]
-        errors = bundled(name)
-        figures |= {f"{name}_bundled_r2scan_{key}_{unit}": factor * errors[key] for key, unit, factor in KEYS}
+        figures |= measure_set(name)
     return figures
+
+
+def measure_set(name: str) -> Figures:
+    """The figures of one set."""
+    found = study(name)
+    figures: Figures = {f"{name}_{split}_records": number for split, number in found["num_records"].items()}
+    for method, errors in found["methods"].items():
+        for stage, of_stage in (("zero_step", errors["zero_step"]), ("fine_tuned", errors["test"])):
+            for key, unit, factor in KEYS:
+                figures[f"{name}_{method}_{stage}_{key}_{unit}"] = factor * of_stage[key]["mean"]
+    beside = bundled(name)
+    return figures | {f"{name}_bundled_r2scan_{key}_{unit}": factor * beside[key] for key, unit, factor in KEYS}
 
 
 def draw(figures: Figures, path: Path) -> None:

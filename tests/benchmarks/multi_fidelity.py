@@ -21,8 +21,8 @@ from tests.benchmarks.drawing import Panel, draw_bars
 from tests.benchmarks.figures import Figures, run
 from tests.benchmarks.surrogates import SEEDS, run_config, surrogate_set
 
-PRETRAINING_EPOCHS, EPOCHS = 6, 10
-GGA_SHARE, R2SCAN_SHARE = 0.4, 0.2
+PRETRAINING_EPOCHS, EPOCHS = 5, 8
+GGA_SHARE, R2SCAN_SHARE = 0.25, 0.2
 REPLAYED = 0.75
 """Share of the multi-fidelity steps that is GGA."""
 

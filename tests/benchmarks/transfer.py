@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.transfer --json FILE
 
-`study_transfer` itself, on some 300 records of 15 elements. A few minutes on one core; stopped, it goes on.
+`study_transfer` itself, on some 300 records of 16 elements. A few minutes on one core; stopped, it goes on.
 """
 
 from pathlib import Path

@@ -62,7 +62,7 @@ def multi_fidelity(seed: int, gga: Path, r2scan: Path, epochs: int) -> TrainSumm
         f"multi-fidelity-{seed}",
         r2scan,
         R2SCAN_SHARE,
-        reference={"mode": "scratch", "start_limit": None},
+        reference={"mode": "scratch", "unseen": "MPtrj", "start_limit": None},  # as the other way knows them
         replay={"path": str(gga), "share": REPLAYED, "readout": "own"},
         optimizer={"learning_rate": 5e-3},
         training={"epochs": epochs},

@@ -88,5 +88,5 @@ def _differences(key: str, there: Any, asked: Any) -> Iterator[str]:
     if isinstance(there, Mapping) and isinstance(asked, Mapping):
         for name in sorted(there.keys() | asked.keys()):
             yield from _differences(f"{key}.{name}".lstrip("."), there.get(name, _ABSENT), asked.get(name, _ABSENT))
-    elif there != asked:
+    elif there != asked and not (there == _ABSENT and asked is None):  # None: a later version's setting, not used
         yield f"{key} is {there!r} there, {asked!r} asked"

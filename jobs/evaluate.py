@@ -1,6 +1,6 @@
-"""Measure the errors of a model on prepared data.
+"""Measure the errors of a model on prepared data, and report where they come from.
 
-python jobs/evaluate.py --config jobs/configs/evaluate.yaml --model runs/finetune-r2scan
+python jobs/evaluate.py --config jobs/configs/evaluate.yaml --model runs/finetune-r2scan --baseline r2scan
 """
 
 import sys
@@ -12,7 +12,7 @@ from rung.evaluation.evaluate import evaluate_model
 
 
 def main(config: EvaluateConfig) -> Path:
-    """Evaluate; the errors are in the output folder."""
+    """Evaluate; the errors and report.html are in the output folder."""
     return Path(evaluate_model(config).output) / "summary.json"
 
 

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from data_prep.sources.base import ParsedFrame, RawFrame, Rejection
-from data_prep.sources.prototypes import PROTOTYPES, UnitCell, elements_for, formula, lattice_constant, unit_cell
+from data_prep.sources.prototypes import (
+    PROTOTYPES,
+    Prototype,
+    UnitCell,
+    elements_for,
+    formula,
+    lattice_constant,
+    unit_cell,
+)
 from rung.config.preparation import GraphConfig, SourceConfig
 from rung.data.batch import collate
 from rung.data.graph import graph_record
@@ -28,6 +36,7 @@ MODEL_OF: Final = {"GGA": "0.3.0", "r2SCAN": "r2scan"}
 """The bundled model that stands for a functional."""
 
 FRAMES_PER_MATERIAL: Final = 4
+_CHARGES: Final = sorted({charge for each in PROTOTYPES for charges in each.charges for charge in charges})
 _CHUNK: Final = 64
 _DOUBLED: Final = 0.15  # share of materials whose cell is doubled
 _SMALL_CELL: Final = 5  # atoms; larger cells are not doubled
@@ -44,11 +53,13 @@ class SurrogateParser:
         source: name of the data set.
         functional: `GGA` or `r2SCAN`.
         seed: of the structures.
+        elements: to build with; all that are known if None.
     """
 
     source: str
     functional: str
     seed: int
+    elements: tuple[str, ...] | None = None
 
     def __call__(self, frames: Sequence[RawFrame]) -> list[ParsedFrame | Rejection]:
         """Return the labelled record, or a rejection, of each structure."""
@@ -70,9 +81,10 @@ class SurrogateParser:
         """Structure `number` without labels: a function of the seed and the number alone."""
         material, frame = divmod(number, FRAMES_PER_MATERIAL)
         rng = np.random.default_rng([self.seed, material])
-        prototype = PROTOTYPES[rng.integers(len(PROTOTYPES))]
-        charges = prototype.charges[rng.integers(len(prototype.charges))]
-        symbols = _draw_elements(charges, rng)
+        possible = _possible(self.elements)
+        prototype, all_charges = possible[rng.integers(len(possible))]
+        charges = all_charges[rng.integers(len(all_charges))]
+        symbols = _draw_elements(charges, self.elements, rng)
         edge = lattice_constant(prototype, symbols, charges) * rng.uniform(*_SIZE)
         cell = unit_cell(prototype)
         if len(cell.roles) <= _SMALL_CELL and rng.random() < _DOUBLED:
@@ -132,7 +144,15 @@ def open_surrogate(config: SourceConfig, name: str) -> SurrogateSource:
     """Open the surrogate for one functional."""
     if config.functional not in MODEL_OF:
         raise ValueError(f"source.functional is {config.functional!r}; the surrogate has {' and '.join(MODEL_OF)}")
-    parser = SurrogateParser(name, config.functional, config.seed)
+    known = {symbol for charge in _CHARGES for symbol in elements_for(charge)}
+    if unknown := sorted(set(config.elements or ()) - known):
+        raise ValueError(f"source.elements names {', '.join(unknown)}; the surrogate has {' '.join(sorted(known))}")
+    if not _possible(config.elements):
+        raise ValueError(
+            f"source.elements is {', '.join(config.elements or ())}, of which no structure can be built: add a metal,"
+            " or a cation and an anion of opposite charges"
+        )
+    parser = SurrogateParser(name, config.functional, config.seed, config.elements)
     return SurrogateSource(parser, config.num_structures)
 
 
@@ -141,11 +161,31 @@ def _model(name: str) -> CHGNet:
     return load(name).eval()
 
 
-def _draw_elements(charges: tuple[int, ...], rng: np.random.Generator) -> list[str]:
+@cache
+def _possible(elements: tuple[str, ...] | None) -> list[tuple[Prototype, list[tuple[int, ...]]]]:
+    """Prototypes with those of their charges for which there are enough different elements."""
+    found = [(each, [c for c in each.charges if _enough(c, elements)]) for each in PROTOTYPES]
+    return [(prototype, charges) for prototype, charges in found if charges]
+
+
+def _enough(charges: tuple[int, ...], elements: tuple[str, ...] | None) -> bool:
+    """Whether every role finds an element, whatever those before it of the same sign have taken."""
+    return all(
+        len(_choices(charge, elements)) > sum(np.sign(other) == np.sign(charge) for other in charges[:at])
+        for at, charge in enumerate(charges)
+    )
+
+
+@cache
+def _choices(charge: int, elements: tuple[str, ...] | None) -> list[str]:
+    return [symbol for symbol in elements_for(charge) if elements is None or symbol in elements]
+
+
+def _draw_elements(charges: tuple[int, ...], elements: tuple[str, ...] | None, rng: np.random.Generator) -> list[str]:
     """One element for each charge, all of them different."""
     symbols: list[str] = []
     for charge in charges:
-        choices = [symbol for symbol in elements_for(charge) if symbol not in symbols]
+        choices = [symbol for symbol in _choices(charge, elements) if symbol not in symbols]
         symbols.append(choices[rng.integers(len(choices))])
     return symbols
 

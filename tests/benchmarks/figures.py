@@ -10,13 +10,19 @@ from pathlib import Path
 Figures = dict[str, float | int | bool | str]
 
 
-def run(measure: Callable[[], Figures], description: str | None) -> None:
-    """Measure, print the figures, and write them as one flat JSON object where `--json` says."""
+def run(
+    measure: Callable[[], Figures],
+    description: str | None,
+    draw: Callable[[Figures, Path], None] | None = None,
+) -> None:
+    """Measure, print the figures, and write them as one flat JSON object where `--json` says, a plot beside it."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
     options = parser.parse_args()
     figures = measure()
     write(figures, options.json)
+    if draw is not None and options.json is not None:
+        draw(json.loads(options.json.read_text()), options.json.with_suffix(".svg"))  # as they are written, rounded
 
 
 def write(figures: Mapping[str, float | int | bool | str], path: Path | None) -> None:

@@ -11,6 +11,8 @@ from data_prep.convert import prepare
 from rung.config.tree import EvaluateConfig, PrepareConfig, TrainConfig
 from rung.data.dataset import ShardDataset
 from rung.evaluation.evaluate import evaluate_model
+from rung.evaluation.phases import judge_phases
+from rung.model.weights import load
 from rung.training.context import LocalContext
 from rung.training.trainer import train
 
@@ -73,6 +75,18 @@ def test_fine_tuned_model_gives_the_same_numbers_in_plain_chgnet(matpes, tmp_pat
     assert upstream_errors(summary.model, ShardDataset(matpes / "r2SCAN")) == pytest.approx(
         [errors["energy_mae"], errors["force_mae"], errors["stress_mae"], errors["magmom_mae"]], rel=1e-4
     )
+
+
+def test_formation_energies_of_a_real_system(shared_data, tmp_path):
+    source = {"kind": "mp_api", "path": str(shared_data / "emmet-tasks/Li-Fe-O.json.gz"), "energy": "mp2020"}
+    tree = {"output": str(tmp_path / "set"), "source": source, "split": {"test": 0.3}, "parallel": {"workers": 1}}
+    prepare(PrepareConfig.model_validate(tree))
+    config = {"model": "0.3.0", "output": "unused", "data": {"path": str(tmp_path / "set")}}
+    found = judge_phases(load("0.3.0"), ShardDataset(tmp_path / "set"), EvaluateConfig.model_validate(config))
+    assert found.num_systems == 4, "Li-O, Fe-O, Li-Fe and Li-Fe-O; GGA and GGA+U on one scale"
+    assert found.left_out.keys() == {"elements"}
+    assert found.formation_mae < 0.08, "published: some tens of meV/atom"
+    assert found.decomposition_mae < 0.1
 
 
 def upstream_errors(model_file, dataset):

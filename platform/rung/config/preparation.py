@@ -85,6 +85,9 @@ class SourceConfig(Section):
     limit: int | None = setting(None, "stop after this many raw records", unit="records", ge=1)
     num_structures: int = setting(400, "surrogate: number of crystal structures to make", unit="structures", ge=1)
     seed: int = setting(0, "surrogate: seed of the structures", ge=0)
+    elements: tuple[str, ...] | None = setting(
+        None, "surrogate: symbols of the elements to build with; all that it knows if absent", min_length=1
+    )
     ase: AseConfig = setting(AseConfig(), "ase: keys of the labels")
     mp: MaterialsProjectConfig = setting(MaterialsProjectConfig(), "mp_api: what to ask for without a file")
 

@@ -132,6 +132,29 @@ class EvaluateConfig(Section):
     data: DataConfig = setting(..., "data to evaluate on")
     split: SplitName = setting("test", "which part of the materials")
     batch: BatchConfig = setting(BatchConfig(), "limits of one evaluation")
+    baseline: str | None = setting(
+        None, "another model, named as model is, whose errors stand beside; none if absent", min_length=1
+    )
+    probe: DataConfig | None = setting(
+        None, "data of the pretraining functional: what the model has forgotten of its test materials"
+    )
+    pretrained: str | None = setting(
+        None,
+        "probe: the model before fine-tuning, whose reference is put back; what the run started from if absent",
+        min_length=1,
+    )
+    phase_diagrams: int = setting(
+        500,
+        "most chemical systems whose phase diagrams give formation and decomposition energies; 0 leaves them out",
+        unit="systems",
+        ge=0,
+    )
+
+    @model_validator(mode="after")
+    def _probe_for_pretrained(self) -> Self:
+        if self.pretrained is not None and self.probe is None:
+            raise ValueError("pretrained is used with a probe alone: set probe.path, or leave pretrained out")
+        return self
 
 
 class ExportConfig(Section):

@@ -18,8 +18,12 @@ from rung.training.sinks import MetricSink, ProgressSink
 from rung.training.trainer import train
 
 
-def launch(config: TrainConfig) -> TrainSummary:
+def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSummary:
     """Train the run of the config, or go on with it, and wait for it.
+
+    Args:
+        config: the run.
+        context: launcher.kind local: the rank, for a caller that wants to know what it was asked; a new one if absent.
 
     Raises:
         ValueError: config, data or cluster are at fault; the message says what to change.
@@ -31,7 +35,7 @@ def launch(config: TrainConfig) -> TrainSummary:
         note_source(RunFolder.of(config))
     match config.launcher.kind:
         case "local":
-            return run_watched(lambda: _train_here(config), config, sinks)
+            return run_watched(lambda: _train_here(config, context or LocalContext()), config, sinks)
         case "torchrun":
             return _train_under_torchrun(config, sinks)
         case "ray":
@@ -73,8 +77,7 @@ def sinks_of(config: TrainConfig) -> list[MetricSink]:
     return [ProgressSink(), tracker(config)]
 
 
-def _train_here(config: TrainConfig) -> TrainSummary:
-    context = LocalContext()
+def _train_here(config: TrainConfig, context: LocalContext) -> TrainSummary:
     with keeping_handlers() as in_main_thread:
         if in_main_thread:
             context.handle_signals()

@@ -7,6 +7,7 @@ from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.orchestration.launch import launch
 from rung.orchestration.paths import resolve_paths
+from rung.training.context import LocalContext
 from rung.training.run import TrainSummary
 
 Result = TypeVar("Result")
@@ -30,8 +31,13 @@ def run_all(work: Work[Result], configs: Sequence[TrainConfig], at_a_time: int |
 
 
 def train_one(config: TrainConfig) -> TrainSummary:
-    """Train a run of a study in this process, whoever started it; returns at once where it is complete."""
-    summary = launch(config.model_copy(update={"launcher": LauncherConfig(kind="local")}))
-    if not summary.completed:  # a signal asked the run to stop, and so the study: half a run is no result
+    """Train a run of a study in this process, whoever started it; returns at once where it is complete.
+
+    Raises:
+        KeyboardInterrupt: a signal asked to stop, even if the run was complete by then: the study must not go on.
+    """
+    context = LocalContext()
+    summary = launch(config.model_copy(update={"launcher": LauncherConfig(kind="local")}), context)
+    if not summary.completed or context.stop_requested:
         raise KeyboardInterrupt
     return summary

@@ -3,17 +3,21 @@
 from pathlib import Path
 from typing import TypeVar
 
+from rung.config.reference import IsolatedConfig
+from rung.config.sections import DataConfig
+from rung.config.transfer import ReplayConfig
 from rung.config.tree import TrainConfig
 from rung.data.staging import is_url
 
 AnyTrainConfig = TypeVar("AnyTrainConfig", bound=TrainConfig)
+_WithPath = TypeVar("_WithPath", DataConfig, IsolatedConfig, ReplayConfig)
 
 _UPLOADED_FOLDER = "_ray_pkg_"
 """Ray unpacks a submitted working_dir into a folder of this prefix, and deletes it when the job is over."""
 
 
 def resolve_paths(config: AnyTrainConfig) -> AnyTrainConfig:
-    """The same config with absolute `run.storage`, `data.path` and, where it is a path, `model.init`.
+    """The same config with every path absolute: storage, data, replayed data, files of isolated atoms, and weights.
 
     Raises:
         ValueError: the run would be stored in the temporary folder of a submitted job.
@@ -24,14 +28,32 @@ def resolve_paths(config: AnyTrainConfig) -> AnyTrainConfig:
             f"run.storage {config.run.storage!r} would lie in {storage}, this job's copy of the working directory,"
             " which Ray deletes after the job: give run.storage as an absolute path on storage that every node reaches"
         )
-    init = _absolute(config.model.init)
+    atoms = {name: getattr(config.reference, name) for name in ("isolated", "isolated_pretrained")}
     return config.model_copy(
         update={
             "run": config.run.model_copy(update={"storage": str(storage)}),
-            "data": config.data.model_copy(update={"path": _absolute_or_url(config.data.path)}),
-            "model": config.model.model_copy(update={"init": str(init)}) if init.exists() else config.model,
+            "data": resolve_data(config.data),
+            "model": config.model.model_copy(update={"init": resolve_weights(config.model.init)}),
+            "reference": config.reference.model_copy(update={name: _resolved(each) for name, each in atoms.items()}),
+            "replay": _resolved(config.replay),
         }
     )
+
+
+def resolve_data(config: DataConfig) -> DataConfig:
+    """The same data with an absolute path, unless it is a URL."""
+    return _resolved(config)
+
+
+def resolve_weights(init: str) -> str:
+    """Absolute path of initial weights where there is such a file or folder, else the name that they have."""
+    path = _absolute(init)
+    return str(path) if path.exists() else init
+
+
+def _resolved(section: _WithPath) -> _WithPath:
+    path = section.path
+    return section if path is None else section.model_copy(update={"path": _absolute_or_url(path)})
 
 
 def _absolute_or_url(path: str) -> str:

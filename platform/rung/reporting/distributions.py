@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rung.reporting.chart import Axis, Cell, Chart, colour, column, matrix, numbers, plain, rows
+from rung.reporting.plots import Points, parity
 from rung.reporting.theme import DASHES, SCALE
 
 BINS: Final = 80
+MOST_POINTS: Final = 5_000
+"""More points than this are drawn as a density."""
 _EDGE_SHARE: Final = 5e-4
 """Share of the values that may lie beyond each end of a histogram, so that a few outliers do not flatten it."""
 
@@ -136,6 +139,25 @@ def density(x_values: ArrayLike, y_values: ArrayLike, x: Axis, y: Axis, counted:
     outside = len(np.asarray(x_values)) - int(counts.sum())
     note = f"Outside the axes: {outside:,} {counted}." if outside else ""
     return replace(drawn, layout={"xaxis": x.layout(), "yaxis": y.layout(), "hovermode": "closest"}, note=note)
+
+
+def agreement(
+    series: Mapping[str, Points], quantity: Axis, counted: str, x: str = "label", y: str = "prediction"
+) -> Chart:
+    """Two figures of the same things against each other: points on few, else how many lie where (first series alone).
+
+    Args:
+        series: finite coordinates by name.
+        quantity: of both axes.
+        counted: what the points are.
+        x: what the horizontal axis shows of the quantity.
+        y: what the vertical axis shows of it.
+    """
+    if sum(np.size(points.x) for points in series.values()) <= MOST_POINTS:
+        return parity(series, quantity, x, y)
+    points = next(iter(series.values()))
+    axes = [Axis(f"{quantity.name}, {which}", quantity.unit) for which in (x, y)]
+    return density(points.x, points.y, axes[0], axes[1], counted)
 
 
 def _with_empty_ends(edges: NDArray[np.float64], *, log: bool) -> NDArray[np.float64]:

@@ -119,14 +119,6 @@
     if (!charts.has(figure)) charts.set(figure, load(figure));
     return charts.get(figure);
   };
-  let library = null;
-  const unpack = () => (library ??= (async () => {
-    const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (c) => c.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const script = document.createElement("script");
-    script.textContent = await new Response(stream).text();
-    document.head.append(script);
-  })());
   const draw = (figure, width) => {
     const plot = figure.querySelector(".plot");
     const chart = dataOf(figure);
@@ -140,7 +132,6 @@
   };
   const drawWhenSeen = async (figure) => {
     try {
-      await unpack();
       await draw(figure);
     } catch (error) {
       const plot = figure.querySelector(".plot");
@@ -180,7 +171,7 @@
   addEventListener("beforeprint", () => {
     before = root.dataset.theme ?? "";
     root.dataset.theme = "light";
-    if (window.Plotly) figures.forEach((figure) => draw(figure, 680));
+    figures.forEach((figure) => draw(figure, 680));
   });
   addEventListener("afterprint", () => {
     if (before) root.dataset.theme = before;

@@ -1,7 +1,6 @@
 """One HTML file that shows a report anywhere: no network, light or dark, on paper, the data behind each picture."""
 
 import base64
-import gzip
 import hashlib
 import os
 import re
@@ -115,15 +114,15 @@ class Page:
         """The whole page as HTML."""
         links = "\n".join(f'<li><a href="#{s.anchor}">{escape(s.title)}</a></li>' for s in self._sections)
         script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-        library = _library() if any(section.draws for section in self._sections) else _Library("", "")
+        library = _library() if any(section.draws for section in self._sections) else ""
         return _TEMPLATE.format(
-            policy=_policy(script, library),
+            policy=_policy(library, script),
             title=escape(self.title),
             subtitle=f"<p>{escape(self.subtitle)}</p>" if self.subtitle else "",
             style=_style(),
             links=links,
             sections="\n".join(section.html() for section in self._sections),
-            library=library.packed,
+            library=library,
             script=script,
         )
 
@@ -141,24 +140,15 @@ class Page:
             partial.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class _Library:
-    """Plotly's script: packed for the page, and the hash that allows it to run."""
-
-    packed: str
-    allowed: str
-
-
 @cache
-def _library() -> _Library:
-    source = get_plotlyjs().encode()
-    packed = base64.b64encode(gzip.compress(source, mtime=0)).decode()
-    return _Library(f'<script type="text/plain" id="library">{packed}</script>', _hash(source))
+def _library() -> str:
+    """Plotly's script as it is: a page that had to unpack it first would print and photograph empty if it came late."""
+    return get_plotlyjs().replace("</script", "<\\/script")
 
 
-def _policy(script: str, library: _Library) -> str:
-    """The page may run these two scripts and load nothing: markup that slipped in from a data file could do no harm."""
-    allowed = f"{_hash(script.encode())} {library.allowed}".strip()
+def _policy(*scripts: str) -> str:
+    """The page may run these scripts and load nothing: markup that slipped in from a data file could do no harm."""
+    allowed = " ".join(_hash(script.encode()) for script in scripts)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
     )
@@ -205,7 +195,7 @@ The tables are complete without it.</p></noscript>
 </main>
 </div>
 <footer>Made by Rung. This file loads nothing from the network.</footer>
-{library}
+<script id="library">{library}</script>
 <script>{script}</script>
 </body>
 </html>

@@ -113,7 +113,13 @@ def lines(series: Mapping[str, Curve], x: Axis, y: Axis) -> Chart:
 
 
 def bars(
-    categories: Sequence[str], series: Mapping[str, ArrayLike], x: Axis, y: Axis, *, stacked: bool = False
+    categories: Sequence[str],
+    series: Mapping[str, ArrayLike],
+    x: Axis,
+    y: Axis,
+    *,
+    stacked: bool = False,
+    spreads: Mapping[str, ArrayLike] | None = None,
 ) -> Chart:
     """Bars over named categories.
 
@@ -123,10 +129,13 @@ def bars(
         x: what the categories are.
         y: what the heights are.
         stacked: whether the bars of a category stand on each other, not side by side.
+        spreads: (len(categories),) half lengths of the error bars by name of the series, for those that have them.
     """
     several = len(series) > 1
     headers = {name: f"{name}{_unit(y)}" if several else y.title for name in series}
+    errors = {name: f"{headers[name]}, spread" for name in series if spreads and name in spreads}
     columns = {x.title: list(categories)} | {headers[name]: numbers(heights) for name, heights in series.items()}
+    columns |= {header: numbers((spreads or {})[name]) for name, header in errors.items()}
     traces = [
         {
             "type": "bar",
@@ -136,6 +145,7 @@ def bars(
             "marker": {"color": colour(at)},
             "hovertemplate": f"%{{x}}: %{{y:,.5g}} {plain(y.unit)}<extra>{plain(name)}</extra>",
         }
+        | ({"error_y": {"type": "data", "array": column(errors[name])}} if name in errors else {})
         for at, name in enumerate(series)
     ]
     layout = _axes(x, y, legend=several) | {"barmode": "stack" if stacked else "group", "bargap": 0.25}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rung.data.reference import ReferenceFit
 from rung.reporting.chart import Axis, Chart
-from rung.reporting.distributions import density
+from rung.reporting.distributions import agreement
 from rung.reporting.page import Page, Section
 from rung.reporting.plots import Points, parity
 from rung.reporting.table import Column
@@ -23,9 +23,6 @@ LABELS: Final = {
     "stress": Axis("stress component", "GPa"),
     "magmoms": Axis("magnetic moment", "μB"),
 }
-
-_MOST_POINTS: Final = 5_000
-"""More pairs than this are drawn as a density."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,11 +198,7 @@ def _outliers_and_elements(section: Section, figures: FunctionalsFigures) -> Non
 
 
 def _compared(pair: _Pair, quantity: Axis, labels: tuple[str, ...] | list[str], names: tuple[str, str]) -> Chart:
-    first, second = pair
-    if len(first) > _MOST_POINTS:
-        axes = [Axis(f"{quantity.name}, {name}", quantity.unit) for name in names]
-        return density(first, second, axes[0], axes[1], "pairs")
-    return parity({"pairs": Points(first, second, labels)}, quantity, *names)
+    return agreement({"pairs": Points(*pair, labels)}, quantity, "pairs", *names)
 
 
 def _r(value: float | None) -> str:

@@ -12,19 +12,17 @@ import numpy as np
 from rung.config.command import parse_arguments, parse_overrides
 from rung.config.load import ConfigError, apply_overrides
 from rung.config.reference import ReferenceMode
-from rung.config.sections import BatchConfig, DataConfig, LossConfig, ModelConfig
+from rung.config.sections import DataConfig, ModelConfig
 from rung.config.studies import StudyConfig
 from rung.config.tree import TrainConfig
-from rung.data.dataset import ShardDataset
-from rung.data.staging import staged
-from rung.model.reference import reference_of, set_reference
+from rung.evaluation.forgetting import forgetting
 from rung.orchestration.many_runs import run_all, train_one
+from rung.orchestration.paths import resolve_data, resolve_weights
 from rung.training.context import LocalContext
 from rung.training.initial import load_model
 from rung.training.metrics import Metrics
 from rung.training.run import RunFolder, TrainSummary
 from rung.training.sinks import read_metrics
-from rung.training.validate import Validator
 
 FORGETTING_NAME = "forgetting.json"
 
@@ -84,7 +82,9 @@ def plan(study: StudyConfig, methods: Sequence[str], shares: Sequence[float]) ->
 
 def carry_out(study: StudyConfig, planned: Sequence[Planned], probe: DataConfig | None = None) -> list[Finished]:
     """Train what is not trained yet, and collect."""
-    work = partial(_train_and_probe, probe=probe, pretrained=study.base.model.init)
+    # Ray's workers run in other folders.
+    pretrained = resolve_weights(study.base.model.init)
+    work = partial(_train_and_probe, probe=resolve_data(probe) if probe else None, pretrained=pretrained)
     results = run_all(work, [each.config for each in planned], study.at_a_time)
     return [Finished(each, *_read_back(result)) for each, result in zip(planned, results, strict=True)]
 
@@ -122,13 +122,13 @@ def _train_and_probe(config: TrainConfig, probe: DataConfig | None, pretrained: 
     """Train a run, and measure what it forgot; plain values, which travel from Ray's workers."""
     summary = train_one(config)
     folder = RunFolder.of(config).path
-    forgetting = _forgetting(folder, config, probe, pretrained) if probe is not None else {}
+    forgotten = _forgetting(folder, config, probe, pretrained) if probe is not None else {}
     curve = {
         line["step"]: line["validation/energy_mae"]
         for line in read_metrics(folder / "metrics.jsonl")
         if "validation/energy_mae" in line
     }
-    return {"summary": summary.to_dict(), "forgetting": forgetting, "curve": curve}
+    return {"summary": summary.to_dict(), "forgetting": forgotten, "curve": curve}
 
 
 def _read_back(result: dict[str, Any]) -> tuple[TrainSummary, dict[str, Metrics], dict[int, float]]:
@@ -141,15 +141,9 @@ def _forgetting(folder: Path, config: TrainConfig, probe: DataConfig, pretrained
     if path.exists():
         return json.loads(path.read_text())
     context = LocalContext()
-    dataset = ShardDataset(staged(probe))
     before = load_model(ModelConfig(init=pretrained)).to(context.device)
     after = RunFolder(folder).load_model("best").to(context.device)
-    set_reference(after, reference_of(before))
-    validator = Validator(dataset, context, probe, BatchConfig(**config.batch.model_dump()))
-    records = dataset.select("test")
-    found = {
-        name: validator.errors(model, records, LossConfig()) for name, model in (("before", before), ("after", after))
-    }
+    found = forgetting(before, after, probe, config.batch, context)
     path.write_text(json.dumps(found, indent=1))
     return found
 

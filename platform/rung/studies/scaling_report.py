@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from rung.evaluation.report import SHOWN
 from rung.reporting.chart import Axis, Cell
 from rung.reporting.page import Page, Section
 from rung.reporting.plots import Curve, lines
 from rung.reporting.table import Column
 from rung.studies.power_law import PowerLaw
-from rung.studies.transfer_report import SHOWN
 
 
 def write_report(path: Path, summary: Mapping[str, Any]) -> None:

@@ -6,18 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from rung.evaluation.report import SHOWN
 from rung.reporting.chart import Axis, Cell
 from rung.reporting.page import Page, Section
 from rung.reporting.plots import Curve, bars, lines
 from rung.reporting.table import Column
-
-SHOWN: Final = {
-    "energy_mae": ("energy", "meV/atom", 1e3),
-    "force_mae": ("force", "meV/Å", 1e3),
-    "stress_mae": ("stress", "GPa", 1.0),
-    "magmom_mae": ("magmom", "μB", 1.0),
-}
-"""Errors by key: name, unit and factor."""
 
 MEANING: Final = {
     "scratch": "random weights, reference fitted to the target data (Method 1)",
@@ -57,10 +50,10 @@ def _tables(section: Section, methods: Mapping[str, Any]) -> None:
     names = list(methods)
     for key in ("energy_mae", "force_mae"):
         name, unit, factor = SHOWN[key]
-        heights = [factor * methods[method]["test"][key]["mean"] for method in names]
-        section.figure(
-            bars(names, {"test": heights}, Axis("method"), Axis(f"{name} MAE", unit)), f"{name.capitalize()} by method"
-        )
+        pairs = [(methods[method]["test"][key]["mean"], methods[method]["test"][key]["spread"]) for method in names]
+        heights, spreads = factor * np.array(pairs, dtype=np.float64).T  # no spread becomes NaN, which is not drawn
+        chart = bars(names, {"test": heights}, Axis("method"), Axis(f"{name} MAE", unit), spreads={"test": spreads})
+        section.figure(chart, f"{name.capitalize()} error by method; the bar's end is the spread over seeds")
     section.text(*(f"{name}: {MEANING[name]}." for name in names if name in MEANING))
 
 

@@ -55,6 +55,11 @@ class SignalledContext:
     def __init__(self) -> None:
         self._stop_requested = False
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal arrived; one that came after the last step did not cut the run short."""
+        return self._stop_requested
+
     def should_stop(self, step: int) -> bool:  # noqa: ARG002 (other launchers decide by step)
         """Whether a signal arrived."""
         return self._stop_requested

@@ -1,17 +1,19 @@
 """Energies that a model predicts for many records, spread over the ranks; nothing is differentiated."""
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from chgnet.model import CHGNet
 from numpy.typing import NDArray
 
+from rung.config.sections import DataConfig
 from rung.config.tree import TrainConfig
 from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
-from rung.data.sampler import evaluation_plans
+from rung.data.sampler import StepPlan, evaluation_plans
 from rung.model.chgnet import evaluate
 from rung.training.context import TrainContext
 from rung.training.distributed import gather_text, sum_over_ranks
@@ -51,13 +53,31 @@ class EnergyPredictor:
     def _share(self, model: CHGNet, record_ids: NDArray[np.int64]) -> torch.Tensor:
         """What this rank predicts of the records: (n,), zero for those of other ranks."""
         context = self._context
-        found = torch.zeros(len(record_ids), dtype=torch.float64, device=context.device)
         plans = evaluation_plans(self.dataset.index, record_ids, self._config.batch, context.rank, context.world_size)
-        for plan, batches in BatchLoader(self.dataset, plans, self._config.data):
-            rows = torch.from_numpy(np.searchsorted(record_ids, np.concatenate(plan.micro_batches)))
-            parts = [
-                evaluate(model, batch.to(context.device), forces=False, stress=False, magmoms=False).energy
-                for batch in batches
-            ]
-            found[rows.to(context.device)] = torch.cat(parts).double()
-        return found
+        return energies_of_plans(model, self.dataset, record_ids, plans, self._config.data)
+
+
+def energies_of_plans(
+    model: CHGNet, dataset: ShardDataset, record_ids: NDArray[np.int64], plans: Iterable[StepPlan], data: DataConfig
+) -> torch.Tensor:
+    """Energies with the model's reference of the records that some plans visit.
+
+    Args:
+        model: on the device to compute on.
+        dataset: the data set.
+        record_ids: (n,) ascending.
+        plans: of some of these records.
+        data: how batches are read.
+
+    Returns:
+        (n,) float64, eV/atom, on the model's device; 0 for records that no plan visits.
+    """
+    device = next(model.parameters()).device
+    found = torch.zeros(len(record_ids), dtype=torch.float64, device=device)
+    for plan, batches in BatchLoader(dataset, plans, data):
+        rows = torch.from_numpy(np.searchsorted(record_ids, np.concatenate(plan.micro_batches)))
+        parts = [
+            evaluate(model, batch.to(device), forces=False, stress=False, magmoms=False).energy for batch in batches
+        ]
+        found[rows.to(device)] = torch.cat(parts).double()
+    return found

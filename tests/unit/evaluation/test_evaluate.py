@@ -42,6 +42,37 @@ def test_a_run_is_evaluated_as_its_summary_says(make_config, small_dataset, tmp_
     assert found.errors == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_report_shows_the_model_beside_a_baseline_and_what_it_forgot(small_dataset, tmp_path):
+    keys = {"model": "r2scan", "baseline": "0.3.0", "pretrained": "0.3.0", "probe": {"path": str(small_dataset)}}
+    found = evaluation(small_dataset, tmp_path / "out", **keys)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "baseline 0.3.0" in page
+    assert all(f"Largest errors of the {name}" in page for name in ("energy", "force component", "magnetic moment"))
+    assert found.baseline["errors"]["energy_mae"] < 1e-5, "the baseline made these labels"
+    assert found.baseline["better"]["energy"] == 0
+    assert found.forgetting["before"]["energy_mae"] < 1e-5
+    assert found.forgetting["after"]["energy_mae"] < 0.5 * found.errors["energy_mae"], "the reference was put back"
+    assert found.forgetting["after"]["force_mae"] == pytest.approx(found.errors["force_mae"], rel=1e-4)
+    assert found.physics
+    assert all(law["holds"] for law in found.physics)
+    assert found.phases["phases"] == 0, "the surrogate has hardly any elements by themselves"
+
+
+def test_a_run_tells_what_it_was_pretrained_from(make_config, small_dataset, tmp_path):
+    config = make_config(model={"init": "0.3.0"}, reference={"mode": "refit"}, training={"epochs": 0})
+    train(config, LocalContext("cpu"))
+    keys = {"model": str(RunFolder.of(config).path), "probe": {"path": str(small_dataset)}}
+    assert evaluation(small_dataset, tmp_path / "out", **keys).forgetting["before"]["force_mae"] < 2e-5
+
+
+def test_a_probe_needs_the_pretrained_model(make_config, small_dataset, tmp_path):
+    data = {"path": str(small_dataset)}
+    with pytest.raises(ValueError, match="set pretrained"):
+        evaluation(small_dataset, tmp_path, probe=data)
+    with pytest.raises(ValueError, match="set probe"):
+        evaluation(small_dataset, tmp_path, pretrained="0.3.0")
+
+
 def test_other_cutoffs_and_missing_models_are_refused(small_dataset, tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoint"):
         evaluation(small_dataset, tmp_path / "figures", model=str(tmp_path))

@@ -19,6 +19,16 @@ def test_relative_paths_become_absolute(tmp_path, monkeypatch):
     assert resolved.model.init == str(tmp_path / "runs" / "gga")
 
 
+def test_files_beside_the_data_become_absolute_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    resolved = resolve_paths(
+        config(reference={"mode": "isolated", "isolated": {"path": "atoms.csv"}}, replay={"path": "s3://sets/gga"})
+    )
+    assert resolved.reference.isolated.path == str(tmp_path / "atoms.csv")
+    assert resolved.reference.isolated_pretrained.path is None
+    assert resolved.replay.path == "s3://sets/gga"
+
+
 def test_the_home_folder_is_expanded():
     assert resolve_paths(config(run={"storage": "~/runs"})).run.storage == str(Path.home() / "runs")
 

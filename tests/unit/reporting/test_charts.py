@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rung.reporting.chart import Axis, Chart, column, numbers, rows, script_json
-from rung.reporting.distributions import BINS, bin_values, density, histogram
+from rung.reporting.distributions import BINS, MOST_POINTS, agreement, bin_values, density, histogram
 from rung.reporting.elements import PLACES, periodic_table_html
 from rung.reporting.plots import Curve, Points, bars, lines, parallel, parity, scatter
 
@@ -78,6 +78,14 @@ def test_density_counts_points():
     assert counted == 500
 
 
+@pytest.mark.parametrize(("number", "kind"), [(100, "scatter"), (MOST_POINTS + 1, "heatmap")])
+def test_many_points_are_drawn_as_a_density(number, kind):
+    values = np.random.default_rng(0).normal(size=number)
+    chart = agreement({"model": Points(values, values + 0.1)}, ENERGY, "records")
+    assert chart.traces[0]["type"] == kind
+    assert chart.layout["xaxis"]["title"]["text"] == "energy, label (eV/atom)"
+
+
 def test_parity_has_one_range_and_the_names_of_its_points():
     chart = parity({"test": Points([0.0, 1.0], [0.5, 3.0], ["a", "b"])}, ENERGY)
     shape = chart.layout["shapes"][0]
@@ -100,6 +108,12 @@ def test_bars_and_parallel_coordinates_keep_categories_and_text():
     assert table_of(chart)[1] == {"reason": "b", "x": "2", "y": "4"}
     chart = parallel(["t0"], {Axis("mode"): ["refit"], FORCE: [0.1]}, FORCE)
     assert chart.text_columns == ["name", "mode"]
+
+
+def test_bars_have_ends_where_there_is_a_spread():
+    chart = bars(["a", "b"], {"x": [1.0, 2.0]}, Axis("method"), ENERGY, spreads={"x": [0.5, np.nan]})
+    assert [row["energy (eV/atom), spread"] for row in table_of(chart)] == ["0.5", ""]
+    assert chart.traces[0]["error_y"]["array"] == column("energy (eV/atom), spread")
 
 
 def test_periodic_table():

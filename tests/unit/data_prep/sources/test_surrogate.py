@@ -121,6 +121,22 @@ def test_another_seed_makes_other_structures(records):
     assert [other.structure(n).material_id for n in range(0, 64, 4)] != [r.material_id for r in records["GGA"][::4]]
 
 
+def test_elements_can_be_chosen():
+    chosen = ("Li", "Mg", "Al", "Ti", "Fe", "O", "F")
+    parser = SurrogateParser("surrogate", "GGA", 0, chosen)
+    records = [parser.structure(number) for number in range(0, 800, FRAMES_PER_MATERIAL)]
+    drawn = Counter(Element.from_Z(int(z)).symbol for record in records for z in set(record.atomic_numbers))
+    assert drawn.keys() == set(chosen)
+    assert len({record.material_id.split("-")[1] for record in records}) > 8, "most prototypes remain"
+
+
+@pytest.mark.parametrize(("elements", "message"), [(["Fe", "He"], "names He"), (["O", "F"], "no structure")])
+def test_elements_that_make_no_structure_are_refused(tmp_path, elements, message):
+    source = {"kind": "surrogate", "functional": "GGA", "elements": elements}
+    with pytest.raises(ValueError, match=message):
+        prepare(PrepareConfig.model_validate({"output": str(tmp_path / "out"), "source": source}))
+
+
 def test_cells_are_sane():
     """Many structures: no atom alone, none overlapping, small cells, forces that a model can learn."""
     parser = SurrogateParser("surrogate", "GGA", 3)

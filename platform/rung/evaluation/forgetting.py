@@ -1,0 +1,45 @@
+"""What fine-tuning cost at the pretraining functional: errors on its own test materials, before and after."""
+
+import copy
+
+from chgnet.model import CHGNet
+
+from rung.config.sections import BatchConfig, DataConfig, LossConfig
+from rung.data.dataset import ShardDataset
+from rung.data.staging import staged
+from rung.model.reference import reference_of, set_reference
+from rung.training.context import LocalContext
+from rung.training.metrics import Metrics
+from rung.training.validate import Validator
+
+
+def forgetting(
+    before: CHGNet, after: CHGNet, probe: DataConfig, batch: BatchConfig, context: LocalContext
+) -> dict[str, Metrics]:
+    """Errors of both models on the probe's test materials, the later one with the earlier one's reference put back.
+
+    Args:
+        before: the pretrained model, on the context's device.
+        after: what became of it; not changed.
+        probe: prepared data of the pretraining functional.
+        batch: limits of one evaluation.
+        context: where to compute.
+
+    Returns:
+        `before` and `after`.
+
+    Raises:
+        ValueError: the probe has no test records, or other cutoffs than the models.
+    """
+    dataset = ShardDataset(staged(probe))
+    converter = after.graph_converter
+    dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+    records = dataset.select("test")
+    if len(records) == 0:
+        raise ValueError(f"{probe.path} has no test records, on which forgetting is measured: choose another probe")
+    after = copy.deepcopy(after)
+    set_reference(after, reference_of(before))
+    validator = Validator(dataset, context, probe, batch)
+    return {
+        name: validator.errors(model, records, LossConfig()) for name, model in (("before", before), ("after", after))
+    }

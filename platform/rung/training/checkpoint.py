@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from rung.training.metrics import Metrics
-from rung.training.upgrades import FORMAT_VERSION, upgraded
+from rung.training.packing import PackedState, pack, unpack
+from rung.training.upgrades import FORMAT_VERSION, PACKED_SINCE, upgraded
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class CheckpointStore:
         """Folder of the checkpoint at a global step."""
         return self.folder / f"step-{step:08d}"
 
-    def save(self, state: dict[str, Any], step: int, metrics: Metrics, *, best: bool) -> Path:
+    def save(self, state: dict[str, Any] | PackedState, step: int, metrics: Metrics, *, best: bool) -> Path:
         """Write a checkpoint; mark it as the best so far if told to; remove those no longer kept.
 
         Raises:
@@ -74,7 +75,8 @@ class CheckpointStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            self._write(temporary, state, step, metrics)
+            packed = state if isinstance(state, PackedState) else pack(state)
+            self._write(temporary, packed, step, metrics)
             if final.exists():
                 final.replace(replaced)
             temporary.replace(final)
@@ -88,10 +90,10 @@ class CheckpointStore:
         self._prune()
         return final
 
-    def _write(self, folder: Path, state: dict[str, Any], step: int, metrics: Metrics) -> None:
+    def _write(self, folder: Path, state: PackedState, step: int, metrics: Metrics) -> None:
         state_path = folder / _STATE
         with state_path.open("wb") as file:
-            torch.save(state, file)
+            torch.save(state.content(), file)
             file.flush()
             os.fsync(file.fileno())
         record = CheckpointRecord(FORMAT_VERSION, step, state_path.stat().st_size, _sha256(state_path), metrics)
@@ -137,8 +139,9 @@ class CheckpointStore:
         state_path = folder / _STATE
         if not state_path.exists() or _sha256(state_path) != manifest["state_sha256"]:
             raise CheckpointError(f"{state_path} is damaged: it does not match the hash in its manifest")
-        state = torch.load(state_path, map_location="cpu", weights_only=True)
-        return upgraded(state, manifest["format_version"])
+        content = torch.load(state_path, map_location="cpu", weights_only=True)
+        version = manifest["format_version"]
+        return upgraded(unpack(content) if version >= PACKED_SINCE else content, version)
 
     def _bring_back(self) -> None:
         """Give a checkpoint its name back if its writer died between taking it away and giving it to the new one."""

@@ -5,10 +5,11 @@ All decisions follow from what every rank knows after the sum of the gradients, 
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rung.data.batch import GraphBatch
 from rung.data.codec import DamagedShardError
+from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
 from rung.data.sampler import StepPlan
 from rung.training.distributed import gather_text
@@ -26,8 +27,8 @@ from rung.training.throughput import Stopwatch
 _SHOWN_RECORDS = 20
 
 
-class MemoryBudgetError(RuntimeError):
-    """A rank cannot hold a single structure; raised on every rank."""
+_Part = tuple[ShardDataset, GraphBatch]
+"""A micro-batch of this rank and the data set it is from; in the order of `TrainStep.losses`."""
 
 
 class Loop:
@@ -73,13 +74,15 @@ class Loop:
             other, replayed = next(aside) if aside is not None else (None, [])
             enough = session.step.compute(plan if other is None else joined(plan, other), on_device, replayed)
             found = session.step.exchange(self._notice(out_of_memory=not enough))
-            if self._must_change_plans(found, batches, None):
+            parts = [(session.dataset, batch) for batch in batches]
+            parts += [(replay.dataset, batch) for batch in replayed] if replay is not None else []
+            if self._must_change_plans(found, parts, None):
                 return
-            if not math.isfinite(found.norm + found.loss) and self._not_finite(plan, batches, found):
+            if not math.isfinite(found.norm + found.loss) and self._not_finite(plan, parts, found):
                 return
             if math.isfinite(found.norm + found.loss):
                 session.step.update(self._rate(), plan.epoch)
-                self._look_at(plan, batches, found)
+                self._look_at(plan, parts, found)
             session.progress.step += 1
             self._tracer.after(session.progress.step)
             clock.step_done(plan)
@@ -111,44 +114,23 @@ class Loop:
         )
 
     def _must_change_plans(
-        self, found: GlobalGradient, batches: list[GraphBatch], damage: DamagedShardError | None
+        self, found: GlobalGradient, parts: Sequence[_Part], damage: DamagedShardError | None
     ) -> bool:
         """Whether the step has to be done again with other micro-batches; sees to them."""
+        session = self.session
         if found.heard.damaged:
-            self.session.leave_out(damage)
+            session.leave_out(damage)
         elif found.heard.out_of_memory:
-            self._lower_budget(batches)
+            structures = [len(batch.record_ids) for _, batch in parts] if not session.step.losses else []
+            session.lower_budget(max(structures, default=0), f"step {session.progress.step + 1}")
         else:
             return False
         return True
 
-    def _lower_budget(self, batches: list[GraphBatch]) -> None:
-        session, progress = self.session, self.session.progress
-        short = not session.step.losses and bool(batches)
-        largest = max((len(batch.record_ids) for batch in batches), default=0)
-        texts = gather_text(f"{largest}" if short else "")
-        ranks = {rank: int(text) for rank, text in enumerate(texts) if text}
-        who = ", ".join(map(str, ranks))
-        if ranks and min(ranks.values()) <= 1:
-            raise MemoryBudgetError(
-                f"rank {who} ran out of memory in step {progress.step + 1} with a single structure at a time: use a"
-                " device with more memory, fewer ranks per device, or leave such large structures out"
-            )
-        progress.budget_factor /= 2
-        session.plan_work(progress.budget_factor, progress.left_out_shards)
-        batch = session.config.batch
-        session.incident(
-            "out of memory",
-            f"rank {who} ran out of memory in step {progress.step + 1}. All ranks go on with half of what they"
-            f" evaluated at once: batch.max_bonds {round(batch.max_bonds * progress.budget_factor)}, batch.max_angles"
-            f" {round(batch.max_angles * progress.budget_factor)}; the global batch stays as it is",
-            ranks=list(ranks),
-        )
-
-    def _not_finite(self, plan: StepPlan, batches: list[GraphBatch], found: GlobalGradient) -> bool:
+    def _not_finite(self, plan: StepPlan, parts: Sequence[_Part], found: GlobalGradient) -> bool:
         """Deal with a gradient that is not finite as the config says; whether the run was rewound."""
         session, faults = self.session, self.session.config.faults
-        own = self._records_by_loss(batches) if session.context.rank in found.heard.not_finite else []
+        own = self._records_by_loss(parts) if session.context.rank in found.heard.not_finite else []
         where = _by_rank(gather_text(_shown(own))) or "none: the gradients of all ranks are finite, their sum is not"
         text = (
             f"the gradient of step {plan.step} of epoch {plan.epoch} (global step {session.progress.step + 1}) is not"
@@ -186,11 +168,11 @@ class Loop:
         if session.context.rank == 0:
             session.file.go_back(progress.step)
 
-    def _look_at(self, plan: StepPlan, batches: list[GraphBatch], found: GlobalGradient) -> None:
+    def _look_at(self, plan: StepPlan, parts: Sequence[_Part], found: GlobalGradient) -> None:
         """Report a loss out of the ordinary with the records in it."""
         ratio = self._spikes.ratio(found.loss)
         if ratio is not None:
-            records = _by_rank(gather_text(_shown(self._records_by_loss(batches))))
+            records = _by_rank(gather_text(_shown(self._records_by_loss(parts))))
             self.session.incident(
                 "loss spike",
                 f"the loss of step {plan.step} of epoch {plan.epoch} (global step {self.session.progress.step + 1}),"
@@ -199,12 +181,12 @@ class Loop:
                 loss=found.loss,
             )
 
-    def _records_by_loss(self, batches: list[GraphBatch]) -> list[str]:
+    def _records_by_loss(self, parts: Sequence[_Part]) -> list[str]:
         """Names of this rank's records, those of the micro-batch with the highest loss first, and NaN before all."""
         losses = [float(loss) for loss in self.session.step.losses]
-        order = sorted(range(len(batches)), key=lambda i: losses[i] if math.isfinite(losses[i]) else math.inf)
-        ids = [record_id for i in reversed(order) for record_id in batches[i].record_ids.tolist()]
-        return self.session.dataset.record_names(ids)
+        order = sorted(range(len(parts)), key=lambda i: losses[i] if math.isfinite(losses[i]) else math.inf)
+        named = (dataset.record_names(batch.record_ids.tolist()) for dataset, batch in (parts[i] for i in order[::-1]))
+        return [name for names in named for name in names]
 
     def _rate(self) -> float:
         session = self.session

@@ -27,16 +27,21 @@ from rung.training.context import TrainContext
 from rung.training.initial import load_model
 
 
-def target_batch(config: TrainConfig) -> BatchConfig:
-    """The part of the global batch that comes from the target functional."""
-    if config.replay.path is None:
-        return config.batch
-    return config.batch.model_copy(update={"structures": config.batch.structures - _replayed(config)})
+def target_batch(config: TrainConfig, budget_factor: float) -> BatchConfig:
+    """The part of the global batch that comes from the target functional.
+
+    Args:
+        config: the run.
+        budget_factor: budgets of the micro-batches over the config's.
+    """
+    return _part(config, config.batch.structures - _replayed(config), budget_factor)
 
 
-def open_replay(config: TrainConfig, model: CHGNet, context: TrainContext) -> "Replay | None":
+def open_replay(config: TrainConfig, model: CHGNet, context: TrainContext, budget_factor: float) -> "Replay | None":
     """The second data set of a run, if it has one; the model is on its device."""
-    return None if config.replay.path is None else Replay(config, config.replay.path, model, context)
+    if config.replay.path is None:
+        return None
+    return Replay(config, config.replay.path, model, context, budget_factor)
 
 
 class Replay:
@@ -47,25 +52,33 @@ class Replay:
         path: of the prepared data.
         model: of the target functional, whose layers are shared.
         context: this rank.
+        budget_factor: budgets of the micro-batches over the config's.
     """
 
-    def __init__(self, config: TrainConfig, path: str, model: CHGNet, context: TrainContext) -> None:
+    def __init__(
+        self, config: TrainConfig, path: str, model: CHGNet, context: TrainContext, budget_factor: float = 1.0
+    ) -> None:
+        self._config = config
+        self._context = context
         self._readout: Readout = config.replay.readout
         self._data = config.data.model_copy(update={"path": path, "subset": 1.0})
-        self._device = context.device
         self.dataset = ShardDataset(staged(DataConfig(**self._data.model_dump())))
         converter = model.graph_converter
         self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
-        records = self.dataset.select("train")
-        batch = config.batch.model_copy(update={"structures": _replayed(config)})
-        rank, world_size = context.rank, context.world_size
-        self._sampler = StepSampler(self.dataset.index, records, batch, config.run.seed + 1, rank, world_size)
+        self._records = self.dataset.select("train")
+        self.plan_work(budget_factor)
         self.model = companion(model, self._readout)
         if config.model.init == "none":
-            energies = fit_reference(*self.dataset.compositions_and_energies(records)).energies
+            energies = fit_reference(*self.dataset.compositions_and_energies(self._records)).energies
         else:
             energies = reference_of(load_model(config.model))
         set_reference(self.model, np.asarray(energies))
+
+    def plan_work(self, budget_factor: float) -> None:
+        """Spread the records over ranks and micro-batches; steps that are asked for from now on are planned so."""
+        batch = _part(self._config, _replayed(self._config), budget_factor)
+        seed, rank, world_size = self._config.run.seed + 1, self._context.rank, self._context.world_size
+        self._sampler = StepSampler(self.dataset.index, self._records, batch, seed, rank, world_size)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters that the target's model does not have, by name."""
@@ -74,7 +87,7 @@ class Replay:
     def steps(self, first: int) -> Iterator[tuple[StepPlan, list[GraphBatch]]]:
         """Plan and batches of each global step from `first` on, without end."""
         for plan, batches in BatchLoader(self.dataset, self._plans(first), self._data):
-            yield plan, [batch.to(self._device) for batch in batches]
+            yield plan, [batch.to(self._context.device) for batch in batches]
 
     def state_dict(self) -> dict[str, Tensor]:
         """What is not shared with the target's model."""
@@ -114,7 +127,16 @@ def replay_model_of(state: dict[str, Any], model: CHGNet) -> CHGNet:
     return twin
 
 
+def _part(config: TrainConfig, structures: int, budget_factor: float) -> BatchConfig:
+    """A part of the global batch, and what a rank may hold of it at once."""
+    budgets = {name: max(1, round(budget_factor * getattr(config.batch, name))) for name in ("max_bonds", "max_angles")}
+    return config.batch.model_copy(update={"structures": structures, **budgets})
+
+
 def _replayed(config: TrainConfig) -> int:
+    """Structures of the global batch that come from the second functional."""
+    if config.replay.path is None:
+        return 0
     replayed = round(config.replay.share * config.batch.structures)
     if not 0 < replayed < config.batch.structures:
         raise ValueError(

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from chgnet.model import CHGNet
 from torch import Tensor
 
-from rung.config.sections import BatchConfig
+from rung.config.secrets import redacted
 from rung.config.tree import TrainConfig
 from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
@@ -29,12 +30,16 @@ from rung.training.resilience.writer import CheckpointWriter
 from rung.training.run import INITIAL_NAME, RunFolder
 from rung.training.sinks import INCIDENTS_NAME, JsonLinesFile, JsonLinesSink, MetricSink
 from rung.training.state import Origin, Progress, capture
-from rung.training.step import TrainStep
+from rung.training.step import TrainStep, is_out_of_memory
 from rung.training.validate import Validator
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT = ("validation", "test")
+
+
+class MemoryBudgetError(RuntimeError):
+    """A rank cannot hold a single structure; raised on every rank."""
 
 
 class Session:
@@ -61,6 +66,7 @@ class Session:
         self.incidents = JsonLinesFile(self.folder.path / INCIDENTS_NAME)
         self.sinks: list[MetricSink] = [self.file, *sinks] if context.rank == 0 else []
         self.dataset = ShardDataset(staged(config.data))
+        self._origin = Origin.of(config, self.dataset.manifest_hash)
         self.records = {split: self.dataset.select(split) for split in HELD_OUT}
         self.records["train"] = self.dataset.select("train", config.data.subset)
         if len(self.records["train"]) == 0:
@@ -77,7 +83,7 @@ class Session:
 
     def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
         """Spread the data over ranks and micro-batches."""
-        batch = _scaled(target_batch(self.config), budget_factor)
+        batch = target_batch(self.config, budget_factor)
         left_out = self.dataset.records_of(left_out_shards)
         train, seed = self.records["train"], self.config.run.seed
         context = self.context
@@ -101,7 +107,7 @@ class Session:
         gentle = GentleTransfer(self.model, self.config.model, self.config.transfer, anchor)
         trained = self.config.reference.mode == "trainable"
         prepare_reference(self.model, "trainable" if trained else "frozen", None)  # keeps the energies
-        replay = open_replay(self.config, self.model, self.context)
+        replay = open_replay(self.config, self.model, self.context, progress.budget_factor)
         self.step = TrainStep(self.model, self.config, self.context, gentle, replay)
         self.progress = progress
 
@@ -138,11 +144,18 @@ class Session:
         """Errors on one split of a model, by default of the one in training as it stands."""
         model, loss = model or self.model, self.config.loss
         while True:
+            records = self._held_out[split]
+            damage, sums, short = None, None, 0
             try:
-                damage, sums = None, self.validator.sums(model, self._held_out[split], loss)
+                sums = self.validator.sums(model, records, loss)
             except DamagedShardError as error:
-                damage, sums = self.bearable(error), None
-            if not self.leave_out(damage) and sums is not None:
+                damage = self.bearable(error)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                short = self.validator.largest_batch(records)
+            where = f"the evaluation after step {self.progress.step}"
+            if not (self.leave_out(damage) or self.lower_budget(short, where)) and sums is not None:
                 return errors_from_sums(sums.reduced(), loss_weights(loss))
 
     def errors_by_element(self, model: CHGNet) -> dict[str, dict[str, Metrics]]:
@@ -176,6 +189,41 @@ class Session:
             self.plan_work(self.progress.budget_factor, left_out)
         return found
 
+    def lower_budget(self, structures: int, where: str) -> bool:
+        """Agree with all ranks on half of what each evaluates at once if one ran out of memory; whether one did.
+
+        Args:
+            structures: in the largest micro-batch of this rank if it ran out of memory; else 0.
+            where: this happened, for messages.
+
+        Raises:
+            MemoryBudgetError: nothing smaller is possible.
+        """
+        short = {rank: int(text) for rank, text in enumerate(gather_text(f"{structures or ''}")) if text}
+        if not short:
+            return False
+        who = f"rank {', '.join(map(str, short))} ran out of memory in {where}"
+        if min(short.values()) == 1:
+            raise MemoryBudgetError(
+                f"{who} with a single structure at a time: use a device with more memory, fewer ranks per device, or"
+                " leave such large structures out"
+            )
+        if self.context.device.type == "cuda":
+            torch.cuda.empty_cache()
+        progress, batch = self.progress, self.config.batch
+        progress.budget_factor /= 2
+        self.plan_work(progress.budget_factor, progress.left_out_shards)
+        if self.step.replay is not None:
+            self.step.replay.plan_work(progress.budget_factor)
+        self.incident(
+            "out of memory",
+            f"{who}. All ranks go on with half of what they evaluated at once: batch.max_bonds"
+            f" {round(batch.max_bonds * progress.budget_factor)}, batch.max_angles"
+            f" {round(batch.max_angles * progress.budget_factor)}; the global batch stays as it is",
+            ranks=list(short),
+        )
+        return True
+
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """The model with its averaged weights, where the run keeps an average."""
@@ -196,8 +244,7 @@ class Session:
             self.progress.best_loss = loss
         error_sums = self.step.errors.reduced()
         if self.context.rank == 0:
-            origin = Origin(self.config, self.dataset.manifest_hash)
-            state = capture(self.step, self.progress, error_sums, origin)
+            state = capture(self.step, self.progress, error_sums, self._origin)
             self.writer.submit(state, self.progress.step, validation, best=best)
 
     def written(self) -> None:
@@ -220,7 +267,7 @@ class Session:
         """Tell the user of something out of the ordinary, and keep it in the run's folder."""
         if self.context.rank == 0:
             logger.warning("%s", text)
-            self.incidents.add({"step": self.progress.step, "kind": kind, "text": text, **facts})
+            self.incidents.add({"step": self.progress.step, "kind": kind, "text": redacted(text), **facts})
 
     def abort(self) -> None:
         """Leave sinks and storage as orderly as they can be left when the run fails."""
@@ -228,8 +275,3 @@ class Session:
         self.incidents.close(patience=0)
         for sink in self.sinks:
             sink.abort()
-
-
-def _scaled(batch: BatchConfig, factor: float) -> BatchConfig:
-    limits = {name: max(1, round(factor * getattr(batch, name))) for name in ("max_bonds", "max_angles")}
-    return batch.model_copy(update=limits)

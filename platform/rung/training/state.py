@@ -6,8 +6,9 @@ loader or sampler: `progress.step` is the place in the stream of data.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -15,6 +16,7 @@ from rung.config.secrets import redacted_values
 from rung.config.tree import TrainConfig
 from rung.model.weights import portable_state
 from rung.training.metrics import Metrics
+from rung.training.packing import PackedState, pack
 from rung.training.run import package_versions
 from rung.training.step import TrainStep
 
@@ -49,32 +51,29 @@ class Progress:
 class Origin:
     """What a run is made from."""
 
-    config: TrainConfig
+    config: Mapping[str, Any]
+    """As plain values, without secrets."""
     manifest_hash: str
 
+    @classmethod
+    def of(cls, config: TrainConfig, manifest_hash: str) -> Self:
+        """From a config and the hash of the data set's manifest."""
+        return cls(redacted_values(config.model_dump(mode="json")), manifest_hash)
 
-def capture(step: TrainStep, progress: Progress, error_sums: torch.Tensor, origin: Origin) -> dict[str, Any]:
-    """Copy the state to host memory, as tensors and plain values; later steps do not change it."""
+
+def capture(step: TrainStep, progress: Progress, error_sums: torch.Tensor, origin: Origin) -> PackedState:
+    """Copy the state to host memory; later steps do not change it."""
     average = step.average
-    state = {
-        "model": portable_state(step.model),
-        "optimizer": step.optimizer.state_dict(),
-        "average": average.state_dict() if average is not None else None,
-        "replay": step.replay.state_dict() if step.replay is not None else None,
-        "error_sums": error_sums,
-        "progress": asdict(progress),
-        "config": redacted_values(origin.config.model_dump(mode="json")),
-        "manifest_hash": origin.manifest_hash,
-        "versions": dict(package_versions()),
-    }
-    return _on_host(state)
-
-
-def _on_host(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _on_host(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_on_host(inner) for inner in value)
-    return value
+    return pack(
+        {
+            "model": portable_state(step.model),
+            "optimizer": step.optimizer.state_dict(),
+            "average": average.state_dict() if average is not None else None,
+            "replay": step.replay.state_dict() if step.replay is not None else None,
+            "error_sums": error_sums,
+            "progress": asdict(progress),
+            "config": origin.config,
+            "manifest_hash": origin.manifest_hash,
+            "versions": package_versions(),
+        }
+    )

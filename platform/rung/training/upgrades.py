@@ -15,7 +15,15 @@ def _from_version_1(state: _State) -> _State:
     return {**state, "replay": None, "progress": {**state["progress"], **new, "left_out_shards": [], "changes": []}}
 
 
-_UPGRADES: Final[tuple[Callable[[_State], _State], ...]] = (_from_version_1,)
+def _from_version_2(state: _State) -> _State:
+    """Version 3 holds the same, packed (`rung.training.packing`)."""
+    return state
+
+
+PACKED_SINCE: Final = 3
+"""Version from which on a file holds a packed state."""
+
+_UPGRADES: Final[tuple[Callable[[_State], _State], ...]] = (_from_version_1, _from_version_2)
 """The function at place n leads from version n + 1 to n + 2."""
 
 FORMAT_VERSION: Final = len(_UPGRADES) + 1

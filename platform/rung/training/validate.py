@@ -10,7 +10,7 @@ from rung.config.sections import BatchConfig, DataConfig, LossConfig
 from rung.data.batch import GraphBatch
 from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
-from rung.data.sampler import evaluation_plans
+from rung.data.sampler import StepPlan, evaluation_plans
 from rung.model.chgnet import Prediction, evaluate
 from rung.training.context import TrainContext
 from rung.training.elements import ElementSums
@@ -47,10 +47,15 @@ class Validator:
 
     def _predictions(self, model: CHGNet, record_ids: NDArray[np.int64]) -> Iterator[tuple[Prediction, GraphBatch]]:
         """This rank's share of the records, evaluated batch by batch."""
-        plans = evaluation_plans(
-            self._dataset.index, record_ids, self._batch, self._context.rank, self._context.world_size
-        )
-        for _, batches in BatchLoader(self._dataset, plans, self._data):
+        for _, batches in BatchLoader(self._dataset, self._plans(record_ids), self._data):
             for batch in batches:
                 on_device = batch.to(self._context.device)
                 yield evaluate(model, on_device, create_graph=False), on_device
+
+    def largest_batch(self, record_ids: NDArray[np.int64]) -> int:
+        """The most structures that this rank evaluates at once."""
+        return max((plan.workload.num_structures for plan in self._plans(record_ids)), default=0)
+
+    def _plans(self, record_ids: NDArray[np.int64]) -> Iterator[StepPlan]:
+        rank, world_size = self._context.rank, self._context.world_size
+        return evaluation_plans(self._dataset.index, record_ids, self._batch, rank, world_size)

@@ -1,6 +1,7 @@
 """Checkpoints survive damage, crashes and full disks."""
 
 import errno
+import hashlib
 import json
 import pickle
 
@@ -86,14 +87,24 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_nothing_half_written(store, 
     assert store.newest()["step"] == 1
 
 
-def test_states_load_without_pickle(store):
-    class Evil:
-        def __reduce__(self):
-            return (print, ("executed",))
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed",))
 
-    store.save({"evil": Evil()}, 1, {}, best=False)
+
+def test_states_load_without_pickle(store):
+    folder = save(store, 1)
+    torch.save({"layout": "{}", "buffers": [Evil()]}, folder / "state.pt")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"state_sha256": digest}))
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         store.load(1)
+
+
+def test_states_hold_nothing_that_would_need_pickle(store):
+    with pytest.raises(TypeError, match="no Evil"):
+        store.save({"evil": Evil()}, 1, {}, best=False)
 
 
 def test_a_checkpoint_that_was_being_replaced_when_its_writer_died_is_found(store):

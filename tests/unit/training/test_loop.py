@@ -1,6 +1,7 @@
 """Steps that go wrong, and what the run is told to do about it."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -12,10 +13,10 @@ from data_prep.convert import prepare
 from rung.config.tree import PrepareConfig
 from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
-from rung.training import loop, step
+from rung.training import loop, step, validate
 from rung.training.context import LocalContext
-from rung.training.loop import MemoryBudgetError
 from rung.training.run import RunFolder
+from rung.training.session import MemoryBudgetError
 from rung.training.sinks import INCIDENTS_NAME, read_metrics
 from rung.training.step import NonFiniteError
 from rung.training.trainer import train
@@ -132,6 +133,28 @@ def test_a_structure_that_does_not_fit_alone_ends_the_run(make_config, monkeypat
         train(make_config(batch={"structures": 6, "max_angles": 4000}), cpu())
 
 
+def test_without_memory_an_evaluation_is_done_in_smaller_parts(make_config, monkeypatch):
+    whole, cut = make_config("whole"), make_config("cut")
+    train(whole, cpu())
+    real, enough = validate.evaluate, 3
+
+    def limited(model, batch, **options):
+        if len(batch.record_ids) > enough:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(model, batch, **options)
+
+    monkeypatch.setattr(validate, "evaluate", limited)
+    big = cut.model_copy(update={"batch": cut.batch.model_copy(update={"max_bonds": 2000, "max_angles": 2000})})
+    assert train(big, cpu()).completed
+    assert "rank 0 ran out of memory in the evaluation after step 0. All ranks" in incidents_of(cut)[0]["text"]
+    first, second = (state_of(config)["progress"]["zero_step"]["validation"] for config in (whole, cut))
+    assert second == pytest.approx(first, rel=1e-4)
+    enough = 0
+    alone = make_config("alone", batch={"structures": 6, "max_angles": 4000})
+    with pytest.raises(MemoryBudgetError, match="in the evaluation after step 0 with a single structure"):
+        train(alone, cpu())
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     """Forty structures in several shards."""
@@ -208,20 +231,26 @@ def test_other_settings_than_the_allowed_are_refused_and_so_are_names_that_are_n
         train(make_config(run=run | {"allow_changes": ["optimiser"]}), cpu())
 
 
-def test_a_checkpoint_of_version_1_is_upgraded_and_gives_the_same_model(make_config):
+def written_by(version, state):
+    """The state as Rung wrote it in that version."""
+    if version == 1:
+        names = ("reference", "zero_step", "step", "best_loss", "structures_per_second")
+        return state | {"progress": {name: state["progress"][name] for name in names}}  # all that it held
+    return state
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_checkpoint_of_an_older_version_is_upgraded_and_gives_the_same_model(make_config, version):
     whole, old = make_config("whole"), make_config("old")
     train(whole, cpu())
     train(old, StopsAt(4))
     store = RunFolder.of(old).checkpoints(keep=10)
     for number in store.steps():
-        folder = store.path(number)
-        state = torch.load(folder / "state.pt", weights_only=True)
-        progress = state["progress"]
-        names = ("reference", "zero_step", "step", "best_loss", "structures_per_second")
-        state["progress"] = {name: progress[name] for name in names}  # all that version 1 held
-        store.save(state, number, {}, best=number == 0)
-        manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
+        path, manifest = store.path(number) / "state.pt", store.path(number) / "manifest.json"
+        torch.save(written_by(version, store.load(number)), path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        facts = json.loads(manifest.read_text()) | {"format_version": version, "state_sha256": digest}
+        manifest.write_text(json.dumps(facts))
     assert train(old, cpu()).completed
     for name, weights in state_of(whole)["model"]["state_dict"].items():
         assert torch.equal(state_of(old)["model"]["state_dict"][name], weights), name

@@ -11,6 +11,7 @@ from rung.config.transfer import TransferConfig
 from rung.config.tree import ExportConfig, PrepareConfig
 from rung.evaluation.export import export_model
 from rung.model.reference import reference_of
+from rung.training import step
 from rung.training.context import LocalContext
 from rung.training.doctor import AbsurdStartError
 from rung.training.run import RunFolder
@@ -121,6 +122,25 @@ def test_all_of_it_resumes_exactly_and_exports_both_functionals(
     kept = reference_of(models["replay"])
     assert kept == pytest.approx(weights_of(pretrained)["composition_model.fc.weight"][0].numpy(), abs=1e-6)
     assert abs(kept - reference_of(models["target"])).max() > 1e-3
+
+
+def test_replayed_structures_are_cut_like_all_others_where_memory_lacks(
+    make_config, small_dataset, other_dataset, pretrained, monkeypatch
+):
+    keys = {"data": {"path": str(other_dataset)}, "replay": {"path": str(small_dataset), "share": 0.5}}
+    config = tuned(make_config, "cut", pretrained, **keys, training={"epochs": 1})
+    accumulate = step.TrainStep._accumulate
+
+    def limited(self, model, batch, plan):
+        replayed = model is not self.model
+        if replayed and len(batch.record_ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return accumulate(self, model, batch, plan)
+
+    monkeypatch.setattr(step.TrainStep, "_accumulate", limited)
+    small = config.model_copy(update={"batch": config.batch.model_copy(update={"max_bonds": 4000, "max_angles": 8000})})
+    assert train(small, LocalContext("cpu")).completed
+    assert RunFolder.of(config).load_state("last")["progress"]["budget_factor"] < 1
 
 
 def test_residual_starts_better_than_frozen_and_an_absurd_start_is_refused(make_config, other_dataset):

@@ -8,16 +8,16 @@ be pruned as soon as they were written.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from rung.training.checkpoint import CheckpointStore
 from rung.training.metrics import Metrics
+from rung.training.packing import PackedState
 from rung.training.resilience.storage import insist
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    state: dict[str, Any]
+    state: PackedState
     step: int
     metrics: Metrics
     best: bool
@@ -40,8 +40,8 @@ class CheckpointWriter:
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def submit(self, state: dict[str, Any], step: int, metrics: Metrics, *, best: bool) -> None:
-        """Take over a state; it must not be changed any more.
+    def submit(self, state: PackedState, step: int, metrics: Metrics, *, best: bool) -> None:
+        """Take over a state.
 
         Raises:
             StorageError: an earlier state could not be written.

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rung.training.checkpoint import CheckpointStore
+from rung.training.packing import pack
 from rung.training.resilience import storage
 from rung.training.resilience.storage import StorageError, insist
 from rung.training.resilience.writer import CheckpointWriter
@@ -71,7 +72,8 @@ class Gate(CheckpointStore):
 
 
 def submit(writer, step, *, best=False):
-    writer.submit({"step": step, "weights": torch.full((3,), float(step))}, step, {"loss": 1.0}, best=best)
+    state = pack({"step": step, "weights": torch.full((3,), float(step))})
+    writer.submit(state, step, {"loss": 1.0}, best=best)
 
 
 def test_the_loop_goes_on_while_a_checkpoint_is_written(tmp_path):

@@ -7,7 +7,7 @@ from rung.config.tree import TrainConfig
 from rung.data.staging import manifest_hash
 from rung.orchestration.gate import check_start
 from rung.orchestration.interrupts import keeping_handlers
-from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
+from rung.orchestration.mlflow_sink import tracker, tracking_uri
 from rung.orchestration.paths import resolve_paths
 from rung.orchestration.provenance import note_source
 from rung.orchestration.system_metrics import monitored
@@ -70,7 +70,7 @@ def sinks_of(config: TrainConfig) -> list[MetricSink]:
     if config.tracking.kind == "off":
         return [ProgressSink()]
     tracking_uri(config)
-    return [ProgressSink(), MlflowSink()]
+    return [ProgressSink(), tracker(config)]
 
 
 def _train_here(config: TrainConfig) -> TrainSummary:

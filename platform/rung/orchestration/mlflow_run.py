@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -37,6 +38,10 @@ MAX_METRICS = 1000
 _MAX_PARAMS = 100
 _LONGEST_TAG = 5000  # characters
 _MORE_ARTIFACTS = (ELEMENTS_NAME, SOURCE_NAME, INCIDENTS_NAME, "physics.json")
+
+_RETRIES = 3
+"""Of one request, unless the user has set MLflow's own variable. MLflow's seven take four minutes, during which nobody
+is told, and a server that comes back is not noticed."""
 
 
 class TrackedRun:
@@ -188,9 +193,11 @@ def _user() -> str:
 
 
 def client_of(uri: str) -> MlflowClient:
-    """A client that keeps quiet."""
+    """A client that keeps quiet, and says within half a minute that a server does not answer."""
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells of each attempt; the last one is raised
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.default = _RETRIES
     return MlflowClient(tracking_uri=uri)
 
 

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from rung.config.secrets import redacted
 from rung.config.tree import TrainConfig
+from rung.orchestration.settled_sink import SettledSink
 from rung.orchestration.system_metrics import NodeSamples
-from rung.training.sinks import METRICS_NAME, RunDescription
+from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
 
 if TYPE_CHECKING:
     from rung.orchestration.mlflow_run import TrackedRun
@@ -51,6 +52,12 @@ def resolve_uri(given: str | None, storage: str) -> str:
             " off"
         )
     return uri
+
+
+def tracker(config: TrainConfig, tags: Mapping[str, str] | None = None) -> MetricSink:
+    """The sink for a run's metrics, and tags of its MLflow run besides its own."""
+    sink = MlflowSink(tags=tags)
+    return SettledSink(sink) if config.faults.non_finite == "rewind" else sink
 
 
 class MlflowSink:

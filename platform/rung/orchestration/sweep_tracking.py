@@ -19,7 +19,7 @@ from rung.config.registry import RegistryConfig
 from rung.config.secrets import redacted, redacted_values
 from rung.config.tree import FinetuneConfig, SweepConfig
 from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, flatten, is_alive
-from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
+from rung.orchestration.mlflow_sink import tracker, tracking_uri
 from rung.orchestration.model_log import Publication
 from rung.orchestration.registry import PromotionError, promote, publish
 from rung.orchestration.watch import RunWatcher
@@ -61,7 +61,7 @@ class SweepTracker:
         if number in self._watchers:  # its process was lost and started again
             return
         own = config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": self.uri})})
-        sink = MlflowSink(tags={"mlflow.parentRunId": self.run_id})
+        sink = tracker(own, {"mlflow.parentRunId": self.run_id})
         self._watchers[number] = RunWatcher(own, [sink]).start()
 
     def end(self, number: int, state: str, error: str) -> None:

@@ -8,13 +8,17 @@ import pytest
 
 from rung.orchestration.launch import finished_summary, launch, sinks_of
 from rung.orchestration.mlflow_sink import MlflowSink
+from rung.orchestration.settled_sink import SettledSink
 from rung.training.run import RunFolder
 from rung.training.sinks import ProgressSink, read_metrics
 
 
 def test_sinks_are_the_bar_and_the_tracker_of_the_config(make_config):
     assert [type(sink) for sink in sinks_of(make_config())] == [ProgressSink]
-    assert [type(sink) for sink in sinks_of(make_config(tracking={"kind": "mlflow"}))] == [ProgressSink, MlflowSink]
+    tracked = make_config(tracking={"kind": "mlflow"})
+    assert [type(sink) for sink in sinks_of(tracked)] == [ProgressSink, MlflowSink]
+    rewinding = make_config(tracking={"kind": "mlflow"}, faults={"non_finite": "rewind"})
+    assert [type(sink) for sink in sinks_of(rewinding)] == [ProgressSink, SettledSink]
 
 
 def test_a_wrong_tracker_is_refused_before_anything_starts(make_config):

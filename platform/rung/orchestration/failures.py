@@ -11,6 +11,10 @@ from ray.train import ControllerError, TrainingFailedError, UserCallback, Worker
 logger = logging.getLogger(__name__)
 
 
+_LOST_PEER = ("Connection reset by peer", "Connection closed by peer", "remote process exited")
+"""What Gloo and NCCL say when another rank is gone."""
+
+
 class FatalTrainingError(Exception):
     """A worker's error that must end the run. Holds plain values alone, so every process can unpickle it."""
 
@@ -40,12 +44,17 @@ class FailureGuard(UserCallback):
     def __init__(self, max_failures: int) -> None:
         self._max_failures = max_failures
         self._failures = 0
+        self._announced: set[str] = set()
 
     def after_exception(self, run_context: object, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
         """Look at what the workers raised, by rank."""
         for error in worker_exceptions.values():
             if isinstance(error, FatalTrainingError):
                 raise error
+        taken = {rank: str(_cause(error)) for rank, error in worker_exceptions.items() if _is_preempted(error)}
+        if taken:
+            self._tell_once(taken)
+            return
         self._failures += 1
         if self._failures <= self._max_failures:
             logger.warning(
@@ -55,17 +64,40 @@ class FailureGuard(UserCallback):
                 self._max_failures,
             )
 
+    def _tell_once(self, taken: Mapping[int, str]) -> None:
+        """Announce a restart after a preemption; Ray Train calls again and again until the node's time is up."""
+        if not self._announced.issuperset(taken.values()):
+            self._announced.update(taken.values())
+            logger.warning(
+                "rank %s was lost with its node, as announced. Restarting from the last checkpoint (such restarts do"
+                " not count as failures)",
+                ", ".join(map(str, sorted(taken))),
+            )
+
+
+def _cause(error: Exception) -> Exception:
+    return getattr(error, "health_check_failure", error)
+
+
+def _is_preempted(error: Exception) -> bool:
+    """Whether a rank died because its node was taken away after a notice."""
+    return bool(getattr(_cause(error), "preempted", False))
+
 
 def describe(failures: Mapping[int, Exception]) -> str:
     """One line for what went wrong on which ranks; ranks that only lost their peer are left out."""
     lost = {rank: error for rank, error in failures.items() if hasattr(error, "health_check_failure")}
     shown = lost or failures
     first = next(iter(shown.values()))
-    cause = getattr(first, "health_check_failure", first)
+    cause = _cause(first)
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     ranks = ", ".join(str(rank) for rank in sorted(shown))
-    verb = "was lost" if lost else "failed"
-    return f"rank {ranks} {verb}: {type(cause).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
+    reason = f"{type(cause).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
+    if lost:
+        return f"rank {ranks} was lost: {reason}"
+    if any(sign in reason for sign in _LOST_PEER):  # the peer's end is not known to Ray yet
+        return f"rank {ranks} lost its connection to another rank, which was killed or whose node is gone: {reason}"
+    return f"rank {ranks} failed: {reason}"
 
 
 def as_user_error(error: TrainingFailedError, shortage: str | None) -> Exception:

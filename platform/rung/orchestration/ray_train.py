@@ -42,6 +42,10 @@ logger = logging.getLogger(__name__)
 _RESIZE_SECONDS = 30.0
 """Between two looks of Ray Train whether an elastic run can grow."""
 
+_ELASTIC_START_SECONDS = 60.0
+"""Longest start of an elastic run's ranks, which starts with as many as there is room for. For some time after the loss
+of a node Ray still counts on it, and waits for it in vain."""
+
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a report blocks until the next check: 2 s would slow short epochs
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints of workers would reach the terminal twice
@@ -204,12 +208,14 @@ def _fit(trainer: TorchTrainer) -> TrainSummary:
 @contextmanager
 def _environment(launcher: LauncherConfig) -> Iterator[None]:
     """Set what Ray Train takes from the environment, and take it back afterwards."""
-    attempts = launcher.max_failures + 1
+    start_timeout = launcher.start_timeout / (launcher.max_failures + 1)
+    if launcher.max_workers > launcher.min_workers:
+        start_timeout = min(start_timeout, _ELASTIC_START_SECONDS)
     # Ray Train's clean-up process guesses the cluster, and fails where a second one runs on the machine. It inherits
     # what the controller is given, which is no more than the names in this set.
     ENV_VARS_TO_PROPAGATE.update(("RAY_ADDRESS", FORMAT_VARIABLE))
     wanted = {
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(launcher.start_timeout / attempts),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout),
         "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
     }
     with environment(wanted, defaults=_ENVIRONMENT):

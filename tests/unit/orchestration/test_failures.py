@@ -52,6 +52,28 @@ def test_ranks_that_only_lost_their_peer_are_left_out():
     assert describe({0: RuntimeError("CUDA error")}) == "rank 0 failed: RuntimeError: CUDA error"
 
 
+def test_a_rank_that_only_lost_its_peer_says_so():
+    said = describe({0: RuntimeError("[pair.cc:537] Read error [10.0.0.2]:37101: Connection reset by peer. This is")})
+    assert said.startswith("rank 0 lost its connection to another rank, which was killed or whose node is gone: Runti")
+
+
+class PreemptedError(Exception):
+    """Looks like Ray's report of an actor whose node was drained."""
+
+    preempted = True
+
+
+def test_a_preemption_is_announced_once_and_is_no_failure(caplog):
+    guard = FailureGuard(max_failures=1)
+    with caplog.at_level(logging.WARNING):
+        for actor in ("a", "a", "a", "b"):  # Ray Train looks on until the deadline; then comes another one
+            guard.after_exception(None, {0: RuntimeError("x"), 1: LostWorkerError(PreemptedError(f"actor {actor}"))})
+        guard.after_exception(None, {1: LostWorkerError(OSError("The actor died"))})
+    assert ["as announced" in message for message in caplog.messages] == [True, True, False]
+    assert "rank 1 was lost with its node" in caplog.messages[0]
+    assert "restart 1 of at most 1" in caplog.messages[2]
+
+
 def test_a_users_error_comes_back_as_the_same_value_error():
     error = as_user_error(ControllerError(FatalTrainingError("lower batch.structures", bad_input=True)), None)
     assert type(error) is ValueError

@@ -61,6 +61,8 @@ def test_the_environment_is_lent_and_given_back(monkeypatch):
         assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "40.0"  # three attempts within start_timeout
         assert os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] == "0"
         assert os.environ["RAY_ADDRESS"] == "10.0.0.1:6379"
+    with _environment(LauncherConfig(start_timeout=1200, num_workers=(1, 4))):
+        assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "60.0"
     assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "7"
     assert "RAY_TRAIN_ENABLE_PRINT_PATCH" not in os.environ
     assert "RAY_ADDRESS" not in os.environ

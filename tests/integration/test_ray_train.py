@@ -3,9 +3,11 @@
 import os
 import shutil
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from mlflow import MlflowClient
 
@@ -108,10 +110,27 @@ def train_with_a_kill(config, context, sinks):
     return train(config, KilledOnce(context, mark, step=5), sinks)
 
 
+def everything_that_ray_wrote():
+    """Its logs and whatever else lies in the session's folder, and what its dashboard says of training runs."""
+    node = ray._private.worker.global_worker.node
+    for path in Path(node.get_session_dir_path()).rglob("*"):
+        if path.is_file():
+            yield path.name, path.read_bytes()
+    address = f"http://{ray._private.worker.get_dashboard_url()}/api/train/v2/runs/v1"
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        runs = answer.read()
+    assert b"killed" in runs
+    yield address, runs
+
+
 def test_a_killed_worker_changes_nothing(undisturbed, small_dataset, tmp_path):
+    """And tells nobody the password in its config."""
     config, summary = undisturbed
-    killed = config_of("killed", tmp_path, small_dataset)
+    tracking = {"kind": "off", "uri": "http://rung:hunter2-hunter2@mlflow:5000"}
+    killed = config_of("killed", tmp_path, small_dataset, tracking=tracking)
     found = run_on_ray(killed, loop=train_with_a_kill)
+    written = [(path.name, path.read_bytes()) for path in RunFolder.of(killed).path.rglob("*") if path.is_file()]
+    assert not [name for name, content in [*written, *everything_that_ray_wrote()] if b"hunter2" in content]
     assert (RunFolder.of(killed).path / "killed").exists()
     assert found.completed
     assert found.best == summary.best

@@ -1,4 +1,4 @@
-"""The process that started a Ray run is told to leave, then killed: the same command goes on each time."""
+"""The process that started a Ray run is told to leave, then killed with the head: each time the same goes on."""
 
 import os
 import signal
@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rung.config.load import to_yaml
 from rung.config.tree import TrainConfig
+from rung.orchestration.launch import launch
 from rung.training.run import RunFolder, TrainSummary
 from tests.integration.faults.ranks import assert_same_weights, run_whole
 
@@ -27,7 +29,7 @@ def config_of(name, storage, small_dataset):
             "batch": {"structures": 2},
             "model": {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2},
             "reference": {"mode": "scratch"},
-            "training": {"epochs": 20, "checkpoint_every": 5, "log_every": 1},
+            "training": {"epochs": 8, "checkpoint_every": 5, "log_every": 1},
             "launcher": {"kind": "ray", "num_workers": 2, "start_timeout": 180},
             "tracking": {"kind": "off"},
         }
@@ -58,7 +60,12 @@ def wait_for_steps(config, process, more):
         time.sleep(0.05)
 
 
+def all_descendants(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
 def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_dataset, tmp_path):
+    """The driver started the cluster, so its end is that of the head; nothing of either stays behind."""
     config, whole = config_of("driver", tmp_path, small_dataset), config_of("whole", tmp_path, small_dataset)
     process = start(config, tmp_path)
     wait_for_steps(config, process, 3)
@@ -71,9 +78,12 @@ def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_datase
 
     process = start(config, tmp_path)
     wait_for_steps(config, process, 7)
+    descendants = all_descendants(process)
+    assert any("gcs_server" in child.name() for child in descendants), "the head is among them"
     process.kill()
     process.wait()
-    process = start(config, tmp_path)
-    assert process.wait(900) == 0, (tmp_path / "job.log").read_text()
+    _, alive = psutil.wait_procs(descendants, timeout=60)
+    assert not alive
+    assert launch(config).completed
     run_whole(whole, 2)
     assert_same_weights(config, whole)

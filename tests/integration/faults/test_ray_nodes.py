@@ -44,6 +44,13 @@ class Cluster:
         self._nodes = {}
         ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
 
+    def have(self, nodes):
+        """Have so many nodes, whatever happened before."""
+        while len(self._nodes) < nodes:
+            self.add_node()
+        while len(self._nodes) > nodes:
+            self.lose(next(iter(self._nodes)))
+
     def add_node(self):
         node = self._cluster.add_node(num_cpus=1)
         self._nodes[node.node_id] = node
@@ -76,8 +83,6 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster():
     cluster = Cluster()
-    for _ in range(3):
-        cluster.add_node()
     yield cluster
     cluster.close()
 
@@ -171,18 +176,21 @@ class Fit:
 
     def __init__(self, config, loop):
         self.folder = RunFolder.of(config).path
-        self.summary = None
+        self.summary = self.error = None
         self._thread = threading.Thread(target=self._run, args=(config, loop))
         self._thread.start()
 
     def _run(self, config, loop):
-        self.summary = run_on_ray(config, loop=loop)
+        try:
+            self.summary = run_on_ray(config, loop=loop)
+        except Exception as error:
+            self.error = error
 
-    def node_at(self, mark, rank, seconds=120):
+    def node_at(self, mark, rank, seconds=240):
         """The node of a rank, once it has come so far."""
         path, deadline = self.folder / f"{mark}-{rank}", time.monotonic() + seconds
         while not (path.exists() and path.read_text()):
-            assert self._thread.is_alive()
+            assert self._thread.is_alive(), f"the run has ended: {self.error!r}"
             assert time.monotonic() < deadline, f"no rank came to {path.name}"
             time.sleep(0.05)
         return path.read_text()
@@ -192,11 +200,12 @@ class Fit:
 
     def wait(self):
         self._thread.join()
-        assert self.summary is not None
+        assert self.error is None
         assert self.summary.completed
 
 
 def test_a_node_that_is_taken_away_after_a_notice_costs_no_step(cluster, make):
+    cluster.have(3)
     config, whole = make("noticed"), make("whole")
     fit = Fit(config, train_noticed)
     node = fit.node_at("at-7", 1)
@@ -215,6 +224,7 @@ def test_a_node_that_is_taken_away_after_a_notice_costs_no_step(cluster, make):
 
 
 def test_an_elastic_run_goes_on_with_fewer_ranks_and_grows_again(cluster, make):
+    cluster.have(2)
     config, whole = make("elastic", [1, 2]), make("whole")
     fit = Fit(config, train_resized)
     node = fit.node_at("at-7", 1)

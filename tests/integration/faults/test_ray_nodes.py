@@ -183,7 +183,7 @@ class Fit:
     def _run(self, config, loop):
         try:
             self.summary = run_on_ray(config, loop=loop)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (shown by the test, in its own thread)
             self.error = error
 
     def node_at(self, mark, rank, seconds=240):

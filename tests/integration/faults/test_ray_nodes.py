@@ -177,7 +177,7 @@ class Fit:
     def __init__(self, config, loop):
         self.folder = RunFolder.of(config).path
         self.summary = self.error = None
-        self._thread = threading.Thread(target=self._run, args=(config, loop))
+        self._thread = threading.Thread(target=self._run, args=(config, loop), daemon=True)
         self._thread.start()
 
     def _run(self, config, loop):

@@ -19,7 +19,7 @@ import torch
 
 from rung.config.tree import TrainConfig
 from rung.data.dataset import ShardDataset
-from rung.training import loop, step
+from rung.training import loop, step, validate
 from rung.training.context import TorchrunContext
 from rung.training.run import RunFolder
 from rung.training.trainer import train
@@ -32,7 +32,7 @@ SERVER.set_forkserver_preload(["tests.integration.faults.ranks"])
 class Fault:
     """What happens to one rank, between its gradient and the sum over ranks of a global step (counted from 1)."""
 
-    kind: str  # kill, hang, terminate, out of memory, not a number
+    kind: str  # kill, hang, terminate, out of memory, no memory to evaluate, not a number
     rank: int
     step: int
 
@@ -94,6 +94,19 @@ def note_records(folder, start, rank, fault):
 
     step.TrainStep.compute = noting
     loop.Loop._steps_of = with_step
+    if fault is not None and fault.kind == "no memory to evaluate" and fault.rank == rank:
+        refuse_the_first_evaluation()
+
+
+def refuse_the_first_evaluation():
+    """As a device does that is too small for it."""
+    evaluate = validate.evaluate
+
+    def refusing(*arguments, **options):
+        validate.evaluate = evaluate
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    validate.evaluate = refusing
 
 
 class Group:

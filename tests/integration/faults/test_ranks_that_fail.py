@@ -136,6 +136,14 @@ def test_a_rank_without_memory_lowers_the_budget_of_all_and_trains_on_the_same_r
     assert trained_on(config) == trained_on(undisturbed)
 
 
+def test_a_rank_without_memory_to_evaluate_has_all_evaluate_less_at_once(make, undisturbed):
+    config = make("evaluation")
+    assert Group(config, 2, 0, Fault("no memory to evaluate", 1, 0)).wait() == [0, 0], logs(config)
+    assert "rank 1 ran out of memory in the evaluation after step 0. All ranks go on with half" in logs(config)
+    assert RunFolder.of(config).load_state("last")["progress"]["budget_factor"] == 0.5
+    assert trained_on(config) == trained_on(undisturbed)
+
+
 @pytest.mark.parametrize("choice", ["stop", "skip", "rewind"])
 def test_numbers_that_are_none_on_one_rank_are_dealt_with_by_all(make, choice):
     config = make(f"nan-{choice}", faults={"non_finite": choice}, training={"epochs": 2, "checkpoint_every": 3})

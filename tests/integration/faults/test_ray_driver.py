@@ -12,7 +12,6 @@ import pytest
 
 from rung.config.load import to_yaml
 from rung.config.tree import TrainConfig
-from rung.orchestration.launch import launch
 from rung.training.run import RunFolder, TrainSummary
 from tests.integration.faults.ranks import assert_same_weights, run_whole
 
@@ -84,6 +83,7 @@ def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_datase
     process.wait()
     _, alive = psutil.wait_procs(descendants, timeout=60)
     assert not alive
-    assert launch(config).completed
+    process = start(config, tmp_path)
+    assert process.wait(900) == 0, (tmp_path / "job.log").read_text()
     run_whole(whole, 2)
     assert_same_weights(config, whole)

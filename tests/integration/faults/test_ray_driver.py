@@ -81,7 +81,7 @@ def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_datase
     assert any("gcs_server" in child.name() for child in descendants), "the head is among them"
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(descendants, timeout=60)
+    _, alive = psutil.wait_procs(descendants, timeout=180)
     assert not alive
     process = start(config, tmp_path)
     assert process.wait(900) == 0, (tmp_path / "job.log").read_text()

@@ -8,9 +8,9 @@ CHECKOV := .venv-checkov/.installed
 BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py)))
 
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
-demo sweep-demo cluster-demo test: export OMP_NUM_THREADS ?= 1
+demo sweep-demo cluster-demo test test-all: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo sweep-demo cluster-demo test lint k8s-lint bench clean-demo
+.PHONY: demo sweep-demo cluster-demo test test-all lint k8s-lint bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
@@ -25,8 +25,11 @@ sweep-demo: $(READY)           ## learning rate x freeze depth on the demo's dat
 cluster-demo: $(READY)         ## a head and two workers on this machine, and the jobs by `ray job submit`, in demo/cluster
 	$(PY) jobs/cluster_demo.py
 
-test: $(READY)                 ## the whole test suite
+test: $(READY)                 ## the test suite, but for what takes minutes
 	$(PY) -m pytest $(PYTEST)
+
+test-all: $(READY)             ## the whole test suite
+	$(PY) -m pytest -m "slow or not slow" $(PYTEST)
 
 lint: $(READY)                 ## style and types
 	$(PY) -m ruff check .

@@ -59,6 +59,7 @@ def assert_complete(server, run, folder):
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("artifacts", ["folder", "s3"])
 def test_pretraining_fine_tuning_and_a_sweep_of_two_ray_workers_land_complete(

@@ -105,6 +105,11 @@ class SweepConfig(FinetuneConfig):
                 f"launcher.kind is {self.launcher.kind!r}, but a sweep's trials run on Ray, which starts on this"
                 " machine where there is no cluster: set launcher.kind to ray"
             )
+        if self.sweep.scheduler.kind == "pbt" and self.launcher.max_workers > 1:
+            raise ValueError(
+                f"sweep.scheduler.kind is pbt, but launcher.num_workers is {self.launcher.num_workers}: trials of"
+                " several ranks do not wait at the end of a generation; set it to 1, or choose another scheduler"
+            )
         if self.launcher.min_workers != self.launcher.max_workers:
             raise ValueError(
                 f"launcher.num_workers is {self.launcher.num_workers}, but how many trials run at once is derived"

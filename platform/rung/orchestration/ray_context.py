@@ -23,6 +23,8 @@ class RayContext:
         stop_request: file whose presence asks the run to stop.
     """
 
+    ends_at_reports = False
+
     def __init__(self, stop_request: Path) -> None:
         self._stop_request = stop_request
         self._stop_requested = False

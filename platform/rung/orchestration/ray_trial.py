@@ -34,6 +34,8 @@ ERROR_NAME = "error.txt"
 class TrialContext(LocalContext):
     """One rank in the trial's own process. Reporting an epoch waits until Tune has decided whether to go on."""
 
+    ends_at_reports = True
+
     def report(self, metrics: Mapping[str, float]) -> None:
         """Tell Tune."""
         tune.report(dict(metrics))

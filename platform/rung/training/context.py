@@ -29,6 +29,11 @@ class TrainContext(Protocol):
         """Device of this rank's model replica."""
         ...
 
+    @property
+    def ends_at_reports(self) -> bool:
+        """Whether the launcher may end the run when it is told of an epoch, and take what is on storage."""
+        ...
+
     def report(self, metrics: Mapping[str, float]) -> None:
         """Tell the launcher about an epoch. Every rank calls it equally often."""
         ...
@@ -51,6 +56,8 @@ def default_device(local_rank: int = 0) -> torch.device:
 
 class SignalledContext:
     """A process that Ctrl-C and SIGTERM ask to stop at the next step, once; the second one kills."""
+
+    ends_at_reports = False
 
     def __init__(self) -> None:
         self._stop_requested = False

@@ -237,7 +237,8 @@ class Loop:
         session.log({"epoch": epoch, **metrics})
         session.progress.closed_epochs = epoch + 1
         self.save(errors)
-        session.written()  # the launcher may end this process once it knows, and go on from what is on storage
+        if session.context.ends_at_reports:
+            session.written()
         session.context.report({"epoch": epoch, "step": session.progress.step, **metrics})
 
     def save(self, validation: Metrics) -> None:

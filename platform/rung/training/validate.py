@@ -59,11 +59,3 @@ class Validator:
             for batch in batches:
                 on_device = batch.to(self._context.device)
                 yield evaluate(model, on_device, create_graph=False), on_device
-
-    def largest_batch(self, record_ids: NDArray[np.int64]) -> int:
-        """The most structures that this rank evaluates at once."""
-        return max((plan.workload.num_structures for plan in self._plans(record_ids)), default=0)
-
-    def _plans(self, record_ids: NDArray[np.int64]) -> Iterator[StepPlan]:
-        rank, world_size = self._context.rank, self._context.world_size
-        return evaluation_plans(self._dataset.index, record_ids, self._batch, rank, world_size)

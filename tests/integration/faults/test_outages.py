@@ -9,6 +9,7 @@ from tests.integration.faults.outages import MAY_MOUNT, go_through_outages
 BATCH = 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MAY_MOUNT, reason="only root may mount the file system that is filled")
 def test_outages_cost_no_step_and_no_value(small_dataset, tmp_path, mlflow_template, caplog):
     epochs = 25

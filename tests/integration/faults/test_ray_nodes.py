@@ -25,7 +25,7 @@ from tests.integration.faults.ranks import (
     trained_on,
 )
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NOTICE_SECONDS = 6
 

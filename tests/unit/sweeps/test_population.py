@@ -2,6 +2,7 @@
 
 import pytest
 
+from rung.config.tree import SweepConfig
 from rung.sweeps.outcome import outcome_of
 from rung.sweeps.population import Population
 from rung.sweeps.trials import Trials
@@ -104,3 +105,10 @@ def test_waiting_ends_with_the_last_generation(population, play):
 def test_a_population_that_cannot_change_is_refused(make_sweep, search, message):
     with pytest.raises(ValueError, match=message):
         make_sweep(scheduler=PBT, **search)
+
+
+def test_trials_of_several_ranks_are_refused(make_sweep):
+    tree = make_sweep(scheduler=PBT).model_dump()
+    tree["launcher"]["num_workers"] = 2
+    with pytest.raises(ValueError, match="several ranks do not wait"):
+        SweepConfig.model_validate(tree)

@@ -17,6 +17,9 @@ from tests.integration.servers import MlflowServer, bucket, postgres
 MODEL = {"feature_dim": 8, "num_radial": 5, "num_angular": 5, "num_blocks": 2}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def database():
     with postgres() as address:
@@ -59,7 +62,6 @@ def assert_complete(server, run, folder):
     assert run.info.status == "FINISHED"
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("artifacts", ["folder", "s3"])
 def test_pretraining_fine_tuning_and_a_sweep_of_two_ray_workers_land_complete(

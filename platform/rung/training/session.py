@@ -243,7 +243,9 @@ class Session:
         if best:
             self.progress.best_loss = loss
         error_sums = self.step.errors.reduced()
+        self.step.errors.clear()
         if self.context.rank == 0:
+            self.step.errors.add(error_sums)  # as after a resume: sums in another order would differ in the last digit
             state = capture(self.step, self.progress, error_sums, self._origin)
             self.writer.submit(state, self.progress.step, validation, best=best)
 

@@ -171,6 +171,7 @@ def wait_for_free_cpus(ray, cpus):
     return True
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_twice(storage, small_dataset, start_weights):
     tree = tree_of(storage, small_dataset, start_weights, trials=2, concurrent=1)
     tree |= {"training": {"epochs": 4}}

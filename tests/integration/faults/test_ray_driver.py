@@ -15,7 +15,7 @@ from rung.config.tree import TrainConfig
 from rung.training.run import RunFolder, TrainSummary
 from tests.integration.faults.ranks import assert_same_weights, run_whole
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[3]
 

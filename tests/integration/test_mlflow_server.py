@@ -91,7 +91,8 @@ def test_pretraining_fine_tuning_and_a_sweep_of_two_ray_workers_land_complete(
                 stored = {file.path for file in client.list_artifacts(run.info.run_id)}
                 assert {"model.pth.tar", "summary.json", "config.yaml", "reference.json", "manifest.json"} <= stored
             parent = runs[names["sweep"]]
-            children = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+            of_parent = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"  # trials of two sweeps have equal names
+            children = client.search_runs([parent.info.experiment_id], of_parent)
             assert len(children) == 3
             for child in children:
                 assert_complete(server, child, storage / names["sweep"] / "trials" / child.info.run_name)

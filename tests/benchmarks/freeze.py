@@ -8,14 +8,13 @@ CPU the seconds are process time, on one thread, which other work on the machine
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import torch
 
 from rung.model.freeze import freeze, max_depth
 from tests.benchmarks.figures import Figures, write
-from tests.benchmarks.train_step import Side, labelled_cells, rung_side, step, targets_of
+from tests.benchmarks.train_step import Side, labelled_cells, rung_side, seconds, step, targets_of
 
 
 def measure(structures: int, repeats: int, device: str) -> Figures:
@@ -28,7 +27,7 @@ def measure(structures: int, repeats: int, device: str) -> Figures:
     times: dict[int, list[float]] = {depth: [] for depth in sides}
     for _ in range(repeats):
         for depth, side in sides.items():
-            times[depth].append(_seconds(side, targets, device))
+            times[depth].append(seconds(side, targets, device))
     figures: Figures = {"structures": structures, "cells": origin, "seconds_per_step": min(times[0]), "device": device}
     for depth, taken in times.items():
         ratios = [mine / free for mine, free in zip(taken, times[0], strict=True)]
@@ -40,15 +39,6 @@ def _side(records: list, device: str, depth: int) -> Side:
     side = rung_side(records, device)
     freeze(side.model, depth)
     return side
-
-
-def _seconds(side: Side, targets: dict, device: str) -> float:
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    start = clock()
-    step(side, targets)
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ is linear. On a CPU the seconds are process time, on one thread. The picture lie
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,9 +20,10 @@ import torch
 from pymatgen.core import Structure
 
 from rung.data.record import StructureRecord
+from tests.benchmarks import train_step
 from tests.benchmarks.cells import cells
 from tests.benchmarks.figures import Figures, write
-from tests.benchmarks.train_step import Side, rung_side, step, targets_of
+from tests.benchmarks.train_step import rung_side, step, targets_of
 
 _COPIES = (1, 2, 4, 8, 16, 32, 64, 100)
 _CELLS = ((1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2), (4, 2, 2), (4, 4, 2), (4, 4, 4), (5, 5, 4))
@@ -85,16 +85,7 @@ def seconds_of(batch: list[StructureRecord], repeats: int, device: str) -> float
     """Seconds of one training step on a batch, the fastest of `repeats`."""
     side, targets = rung_side(batch, device), targets_of(batch, device)
     step(side, targets)
-    return min(_once(side, targets, device) for _ in range(repeats))
-
-
-def _once(side: Side, targets: dict, device: str) -> float:
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    start = clock()
-    step(side, targets)
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
+    return min(train_step.seconds(side, targets, device) for _ in range(repeats))
 
 
 def _draw(times: dict[str, tuple[list[int], list[float]]], path: Path) -> None:

@@ -8,15 +8,11 @@ answer is checked against the model's own. Latencies are those that a client see
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +21,7 @@ from rung.model.weights import load, save_model
 from rung.orchestration.model_package import save_package
 from tests.benchmarks.cells import cells
 from tests.benchmarks.figures import Figures, run
-from tests.integration.servers import free_ports, wait_for_port
+from tests.integration.servers import served
 
 _REQUESTS, _CLIENTS, _CELLS, _MOST_ATOMS = 1000, 8, 20, 40
 
@@ -37,7 +33,10 @@ def measure() -> Figures:
     model = load("r2scan")
     expected = [float(model.predict_structure(cell)["e"]) for cell in structures]
     bodies = [json.dumps({"inputs": [cell.as_dict()]}).encode() for cell in structures]
-    with tempfile.TemporaryDirectory() as name, _served(model, Path(name)) as address:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        package = save_package(save_model(model, folder / "chgnet.pth.tar", {}), folder / "package", {})
+        address = stack.enter_context(served(package, folder))
         for body in bodies:
             _energy(address, body)
         seconds: list[float] = []
@@ -81,30 +80,6 @@ def measure() -> Figures:
         "load_average": os.getloadavg()[0],
         "origin": origin,
     }
-
-
-@contextmanager
-def _served(model, folder: Path) -> Iterator[str]:
-    package = save_package(save_model(model, folder / "chgnet.pth.tar", {}), folder / "package", {})
-    (port,) = free_ports(1)
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package), "-p", str(port)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    log = folder / "serve.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "--env-manager", "local"],
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
-        )
-    try:
-        wait_for_port(port, process, log)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
 
 
 def _energy(address: str, body: bytes) -> float:

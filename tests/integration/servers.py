@@ -149,3 +149,27 @@ class MlflowServer:
 
     def __exit__(self, *_):
         self.kill()
+
+
+@contextlib.contextmanager
+def served(package, folder):
+    """Run `mlflow models serve` on a package, without Rung on its path; yields the address that takes requests."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package), "-p", str(port)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    log = folder / "serve.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*command, "-h", "127.0.0.1", "--env-manager", "local"],
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        wait_for_port(port, process, log)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)

@@ -1,14 +1,9 @@
 """`mlflow models serve`: answers over HTTP, and clear refusals that leave it running."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from rung.config.sections import ModelConfig
 from rung.model.weights import build, save_model
 from rung.orchestration.model_package import example, save_package
-from tests.integration.servers import free_ports, wait_for_port
+from tests.integration.servers import served
 from tests.unit.conftest import SMALL_MODEL
 
 
@@ -28,36 +23,8 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     weights = save_model(build(ModelConfig.model_validate(SMALL_MODEL)), folder / "m.pth.tar", {})
     package = save_package(weights, folder / "package", {})
-    (port,) = free_ports(1)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        str(package),
-        "-p",
-        str(port),
-        "-h",
-        "127.0.0.1",
-    ]
-    log = folder / "serve.log"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, "--env-manager", "local"],
-            stdout=output,
-            stderr=output,
-            env=environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-            start_new_session=True,
-        )
-    try:
-        wait_for_port(port, process, log)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+    with served(package, folder) as place:
+        yield place
 
 
 def ask(address, content):

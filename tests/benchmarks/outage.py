@@ -3,10 +3,11 @@
     python -m tests.benchmarks.outage --json figures.json
 
 The server stands on PostgreSQL where that is installed. The run trains in one process, logs every step, and has the
-server die and come back twice. A step counts to the outage if it ended in one; times are those that the run logs
-(`time/seconds_per_step`), compared by their median, since other work on the machine shows in single steps. What depends
-less on other work is the processor time of the threads that watch and send, which share this process with the training
-thread: as a share of one core, during the outages and before them.
+server die and come back four times, with as long a time between. Steps differ in their structures and epochs do not, so
+what is compared is an epoch's time in steps, as the run logs it (`time/seconds_per_step`): the median of an outage's
+epochs with the mean of those just before and just after, since other work on the machine comes and goes. Beside it the
+processor time of the threads that watch and send, which share this process with the training thread, as a share of one
+core.
 """
 
 import os
@@ -25,6 +26,7 @@ import numpy as np
 import psutil
 from _pytest.outcomes import Skipped
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from data_prep.convert import prepare
 from rung.config.tree import PrepareConfig, TrainConfig
@@ -33,7 +35,7 @@ from rung.training.sinks import read_metrics
 from tests.benchmarks.figures import Figures, run
 from tests.integration.servers import MlflowServer, postgres
 
-_SECONDS, _OUTAGES, _EPOCHS = 30.0, 2, 45
+_SECONDS, _OUTAGES, _EPOCHS = 30.0, 4, 300
 
 
 def measure() -> Figures:
@@ -53,17 +55,15 @@ def measure() -> Figures:
         training.join()
         lines = read_metrics(folder / "runs" / "outage" / "metrics.jsonl")
         missing, doubled, values = _compared(server.uri, lines)
-        times = _step_times(server.uri)
-    away = [seconds for at, seconds in times if any(begin <= at <= end for begin, end in outages)]
-    there = [seconds for at, seconds in times if not any(begin <= at <= end for begin, end in outages)]
+        epochs = _epoch_times(server.uri)
+    changes = [_change(epochs, *outage) for outage in outages]
     return {
-        "median_step_ms_server_away": 1e3 * float(np.median(away)),
-        "median_step_ms_server_there": 1e3 * float(np.median(there)),
-        "slowdown_away_vs_there": float(np.median(away) / np.median(there) - 1),
+        "slowdown_away": float(np.median(changes)),
+        "slowdown_of_each_outage": ", ".join(f"{change:+.4f}" for change in changes),
+        "median_epoch_s": float(np.median([seconds for _, _, seconds in epochs])),
+        "epochs": len(epochs),
         "tracking_cores_away": float(np.mean([share for share, _ in shares])),
         "tracking_cores_there": float(np.mean([share for _, share in shares])),
-        "steps_away": len(away),
-        "steps_there": len(there),
         "values": values,
         "values_missing": missing,
         "values_doubled": doubled,
@@ -79,7 +79,7 @@ def _config(folder: Path, name: str, tracking: dict[str, str]) -> TrainConfig:
             "run": {"name": name, "storage": str(folder / "runs")},
             "data": {"path": str(folder / "data")},
             "batch": {"structures": 8},
-            "model": {"feature_dim": 16, "num_radial": 9, "num_angular": 9, "num_blocks": 3},
+            "model": {"feature_dim": 32, "num_radial": 9, "num_angular": 9, "num_blocks": 4},
             "reference": {"mode": "scratch"},
             "training": {"epochs": _EPOCHS, "log_every": 1},
             "launcher": {"kind": "local"},
@@ -91,14 +91,14 @@ def _config(folder: Path, name: str, tracking: dict[str, str]) -> TrainConfig:
 def _kill_and_restart(
     server: MlflowServer, training: threading.Thread
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Let the server be away for a while, twice.
+    """Let the server be away for a while, some times.
 
     Returns:
         when that was (s since 1970), and the share of a core that tracking took: while away, and before.
     """
     outages, shares = [], []
     for _ in range(_OUTAGES):
-        before = _share_of_a_core(lambda: training.join(timeout=20))
+        before = _share_of_a_core(lambda: training.join(timeout=_SECONDS))
         begin = time.time()
         server.kill()
         away = _share_of_a_core(lambda: training.join(timeout=_SECONDS))
@@ -141,10 +141,28 @@ def _compared(uri: str, lines: list[dict[str, float]]) -> tuple[int, int, int]:
     return len(expected.keys() - set(found)), len(found) - len(set(found)), len(expected)
 
 
-def _step_times(uri: str) -> list[tuple[float, float]]:
-    """When each step was logged (s since 1970), and how long it took."""
-    history = MlflowClient(tracking_uri=uri).get_metric_history(_run_id(uri), "time/seconds_per_step")
-    return [(metric.timestamp / 1e3, metric.value) for metric in history]
+def _epoch_times(uri: str) -> list[tuple[float, float, float]]:
+    """When each epoch's first and last step was logged (s since 1970), and the seconds its steps took."""
+    client, run_id = MlflowClient(tracking_uri=uri), _run_id(uri)
+    epoch_of = {metric.step: metric.value for metric in client.get_metric_history(run_id, "epoch")}
+    epochs: dict[float, list[Metric]] = {}
+    for metric in client.get_metric_history(run_id, "time/seconds_per_step"):
+        epochs.setdefault(epoch_of[metric.step], []).append(metric)
+    times = [
+        (steps[0].timestamp / 1e3, steps[-1].timestamp / 1e3, sum(step.value for step in steps))
+        for steps in epochs.values()
+    ]
+    return sorted(times)
+
+
+def _change(epochs: list[tuple[float, float, float]], begin: float, end: float) -> float:
+    """By how much an epoch took longer between two times than just before and after."""
+
+    def median_within(first: float, last: float) -> float:
+        return float(np.median([seconds for start, stop, seconds in epochs if first <= start and stop <= last]))
+
+    around = median_within(begin - _SECONDS, begin), median_within(end, end + _SECONDS)
+    return median_within(begin, end) / float(np.mean(around)) - 1
 
 
 def _run_id(uri: str) -> str:

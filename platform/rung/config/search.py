@@ -27,7 +27,8 @@ class SchedulerConfig(Section):
 
     kind: Literal["asha", "median", "pbt", "none"] = setting(
         "asha",
-        "asha: at epochs grace, grace x reduction, ... only the best 1 / reduction go on; median: stopped when worse"
+        "asha: trials pause after grace, grace x reduction, ... epochs, and the best 1 / reduction of those that have"
+        " come so far go on; median: stopped when worse"
         " than the median of the others; pbt: every interval epochs the worst go on from copies of the best, with"
         " other rates and loss weights; none: every trial runs to its end",
     )

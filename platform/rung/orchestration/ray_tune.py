@@ -8,7 +8,7 @@ and so its run, and `sweep.trials` may be raised later.
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ from rung.sweeps.outcome import best_of, lessons, outcome_of, outcomes_of
 from rung.sweeps.population import Population
 from rung.sweeps.report import REPORT_NAME, write_report
 from rung.sweeps.results import write_results
+from rung.sweeps.rungs import Rungs
+from rung.sweeps.stages import Stages
 from rung.sweeps.table import LiveTable
 from rung.sweeps.trials import SweepFolder, Trials, trial_name
 from rung.training.run import SUMMARY_NAME
@@ -117,7 +119,7 @@ def _run_trials(config: SweepConfig, trials: Trials, tracker: SweepTracker | Non
                     partial(run_trial, sweep=config.model_dump(mode="json"), loop=loop), _resources(demand)
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=_Proposals(trials, config, scheduler),
+                    search_alg=_Proposals(trials, config, scheduler, journal.drop),
                     scheduler=scheduler,
                     num_samples=-1,  # the proposals say when there are no more
                     max_concurrent_trials=at_once,
@@ -152,35 +154,51 @@ def _finish(config: SweepConfig, trials: Trials, tracker: SweepTracker | None, f
 class _Proposals(Searcher):
     """Gives Tune the numbers of the trials that are left; a trial is drawn when its turn comes.
 
-    In population based training a trial's turn comes once in each generation.
+    Where trials train in stages, a trial's turn comes once in each.
     """
 
-    def __init__(self, trials: Trials, config: SweepConfig, scheduler: SweepScheduler) -> None:
+    def __init__(
+        self,
+        trials: Trials,
+        config: SweepConfig,
+        scheduler: SweepScheduler,
+        drop: Callable[[int], None],
+    ) -> None:
         super().__init__()
         self._trials = trials
         self._objectives = config.sweep.objectives
         self._scheduler = scheduler
-        self._population = Population(config, trials) if config.sweep.scheduler.kind == "pbt" else None
+        self._drop = drop
+        self._stages = _stages(config, trials)
         scheduler.arrived.update(number for number in trials.to_do() if self._waits(number))
         self._next = [number for number in trials.to_do() if number not in scheduler.arrived]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 (trials go by number here)
         """The next trial; None while the others are waited for."""
-        if not self._next and self._population is not None:
-            self._next = self._population.next_generation(self._scheduler.arrived)
-            self._scheduler.arrived.difference_update(self._next)
+        arrived = self._scheduler.arrived
+        if not self._next and self._stages is not None:
+            decision = self._stages.decide(arrived)
+            self._next = decision.go_on
+            arrived.difference_update(decision.go_on, decision.drop)
+            for number in decision.drop:
+                self._drop(number)
         if not self._next:
-            return None if self._population is not None and self._trials.to_do() else Searcher.FINISHED
+            return None if self._stages is not None and self._trials.to_do() else Searcher.FINISHED
         number = self._next.pop(0)
-        trial = self._trials.propose(number, lessons(outcomes_of(self._trials, self._objectives)))
-        epochs = self._trials.config_of(trial).training.epochs
-        self._scheduler.expect(number, searched=trial.role == "search", last_epoch=epochs)
+        taught = lessons(outcomes_of(self._trials, self._objectives), arrived)
+        trial = self._trials.propose(number, taught, arrived)
+        self._scheduler.expect(
+            number,
+            searched=trial.role == "search",
+            last_epoch=self._trials.config_of(trial).training.epochs,
+            pause_after=self._stages.pause_after(trial) if self._stages is not None else None,
+        )
         return {"number": number}
 
     def _waits(self, number: int) -> bool:
-        if self._population is None or number not in {trial.number for trial in self._trials.known()}:
+        if self._stages is None or number not in {trial.number for trial in self._trials.known()}:
             return False
-        return self._population.waits(outcome_of(self._trials, self._trials[number], self._objectives))
+        return self._stages.waits(outcome_of(self._trials, self._trials[number], self._objectives))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The journal keeps the books."""
@@ -196,6 +214,16 @@ class _Proposals(Searcher):
         return {}
 
 
+def _stages(config: SweepConfig, trials: Trials) -> Stages | None:
+    match config.sweep.scheduler.kind:
+        case "asha":
+            return Rungs(config, trials)
+        case "pbt":
+            return Population(config, trials)
+        case "median" | "none":
+            return None
+
+
 def _resources(demand: Demand) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([demand.per_worker() if demand.num_workers == 1 else _DRIVER])
 
@@ -205,7 +233,7 @@ def _name(trial: Any) -> str:
 
 
 def _folder_name(trial: Any) -> str:
-    return f"{_name(trial)}-{trial.trial_id}"  # a trial of a population is started once in each generation
+    return f"{_name(trial)}-{trial.trial_id}"  # a trial is started once in each of its stages
 
 
 def _resolved(config: SweepConfig) -> SweepConfig:

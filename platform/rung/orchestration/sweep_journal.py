@@ -72,7 +72,9 @@ class SweepJournal(Callback):
         if number in self._scheduler.stopped:
             self._scheduler.stopped.discard(number)
             self._scheduler.arrived.add(number)
-            self._show(number, "waits for the others of its generation")
+            self._trials.update(number, seconds=self._seconds(number))
+            del self._clocks[number]
+            self._show(number, "waits for the others")
             return
         error = self._failed.get(number) or self._scheduler.broken.get(number, "")
         complete = is_complete(self._trials, self._trials[number])
@@ -87,6 +89,10 @@ class SweepJournal(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
         """Time passes."""
         self._table.show(self.outcomes())
+
+    def drop(self, number: int) -> None:
+        """A trial that waited will not go on."""
+        self._end(number, "pruned", "")
 
     def outcomes(self) -> list[Outcome]:
         """How all trials stand."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from rung.config.search import SchedulerConfig
 from rung.sweeps.outcome import Outcome, score
@@ -40,24 +40,25 @@ class SweepScheduler(FIFOScheduler):
         """
         super().__init__()
         self._inner = _scheduler(config)
-        self._interval = config.interval if config.kind == "pbt" else None
         self._objectives = [name for name in objectives if not name.startswith("probe_")]
         self._before = {outcome.trial.number: outcome for outcome in before}
         self._searched: set[int] = set()
         self._last_epochs: dict[int, int] = {}
+        self._pauses: dict[int, int | None] = {}
         self.broken: dict[int, str] = {}
         """Why trials were stopped that gave no finite errors, by number."""
         self.stopped: set[int] = set()
-        """Numbers of the trials that were told to stop at the end of their generation."""
+        """Numbers of the trials that were told to stop at the end of their stage."""
         self.arrived: set[int] = set()
         """Numbers of the trials that have stopped there, and wait for the others."""
         for outcome in before:
             if outcome.trial.role == "search" and outcome.trial.ended:
                 self._replay(_PastTrial(outcome.trial.name), outcome)
 
-    def expect(self, number: int, *, searched: bool, last_epoch: int) -> None:
-        """Introduce a trial before Tune does."""
+    def expect(self, number: int, *, searched: bool, last_epoch: int, pause_after: int | None = None) -> None:
+        """Introduce a trial before Tune does, and say after how many epochs it is to stop and wait."""
         self._last_epochs[number] = last_epoch
+        self._pauses[number] = pause_after
         if searched:
             self._searched.add(number)
 
@@ -83,7 +84,8 @@ class SweepScheduler(FIFOScheduler):
             return TrialScheduler.STOP
         if number not in self._searched or epochs >= self._last_epochs[number]:
             return TrialScheduler.CONTINUE
-        if self._interval is not None and epochs % self._interval == 0:
+        pause = self._pauses[number]
+        if pause is not None and epochs >= pause:
             self.stopped.add(number)
             return TrialScheduler.STOP
         return self._tell(tune_controller, trial, epochs, errors)
@@ -112,16 +114,7 @@ _CONTROLLER = SimpleNamespace(get_live_trials=list, get_trials=list)
 
 def _scheduler(config: SchedulerConfig) -> TrialScheduler | None:
     match config.kind:
-        case "asha":
-            return ASHAScheduler(
-                time_attr=_TIME,
-                metric=_METRIC,
-                mode="min",
-                max_t=_NO_LIMIT,
-                grace_period=config.grace,
-                reduction_factor=config.reduction,
-            )
         case "median":
             return MedianStoppingRule(time_attr=_TIME, metric=_METRIC, mode="min", grace_period=config.grace)
-        case "pbt" | "none":
+        case "asha" | "pbt" | "none":
             return None

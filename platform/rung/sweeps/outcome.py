@@ -1,7 +1,7 @@
 """How trials did: their curves, their objectives, their order."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,14 @@ def score(objectives: Sequence[float] | None) -> float:
     return math.exp(sum(map(math.log, objectives)) / len(objectives))
 
 
+def score_after(outcome: Outcome, epochs: int, objectives: Sequence[str]) -> float:
+    """Score of the errors after so many epochs, those on a probe set left out; infinite where one is missing."""
+    names = [name for name in objectives if not name.startswith("probe_")]
+    errors = next((epoch.errors for epoch in outcome.curve if epoch.epochs == epochs), {})
+    values = [errors[name] for name in names if name in errors]
+    return score(values) if len(values) == len(names) else math.inf
+
+
 def is_complete(trials: Trials, trial: Trial) -> bool:
     """Whether the trial's run did all its steps."""
     path = trials.folder / trial.name / SUMMARY_NAME
@@ -101,9 +109,16 @@ def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
     return finished[0] if finished else None
 
 
-def lessons(outcomes: Sequence[Outcome]) -> list[tuple[Point, Sequence[float]]]:
-    """Points and objectives of ended searched trials, for a searcher to learn from; failed ones count as the worst."""
-    searched = [one for one in outcomes if one.trial.role == "search" and one.trial.ended]
+def lessons(outcomes: Sequence[Outcome], waiting: Collection[int] = ()) -> list[tuple[Point, Sequence[float]]]:
+    """Points and objectives of searched trials, for a searcher to learn from; failed ones count as the worst.
+
+    Args:
+        outcomes: of the sweep.
+        waiting: numbers of trials that have not ended and yet have something to teach.
+    """
+    searched = [
+        one for one in outcomes if one.trial.role == "search" and (one.trial.ended or one.trial.number in waiting)
+    ]
     known = [one.objectives for one in searched if one.objectives is not None and one.trial.state != "failed"]
     if not known:
         return []

@@ -5,7 +5,6 @@ and optimiser, and its values, perturbed. Everybody waits for everybody, so what
 trials ran at a time nor on when the sweep was killed: all decisions follow from the trials' folders.
 """
 
-import math
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 from rung.config.search import MUTABLE
 from rung.config.tree import SweepConfig
 from rung.sweeps.draw import perturbed_point
-from rung.sweeps.outcome import Outcome, outcome_of, score
+from rung.sweeps.outcome import Outcome, outcome_of, score_after
+from rung.sweeps.stages import Decision
 from rung.sweeps.trials import Trial, Trials
 from rung.training.run import INITIAL_NAME, REFERENCE_NAME, RunFolder
 
@@ -32,42 +32,37 @@ class Population:
     def __init__(self, config: SweepConfig, trials: Trials) -> None:
         self._config = config
         self._trials = trials
-        self._objectives = [name for name in config.sweep.objectives if not name.startswith("probe_")]
+        self._objectives = config.sweep.objectives
+
+    def pause_after(self, trial: Trial) -> int | None:
+        """Epochs at the end of a trial's generation."""
+        return (trial.generation + 1) * self._config.sweep.scheduler.interval if trial.role == "search" else None
 
     def waits(self, outcome: Outcome) -> bool:
         """Whether a trial that does not run has done its generation's epochs, and is not at its end.
 
         Its metrics may be a moment ahead of its checkpoint, which counts.
         """
-        if (
-            outcome.trial.role != "search"
-            or not self._goal(outcome.trial) <= outcome.epochs < self._config.training.epochs
-        ):
+        goal = self.pause_after(outcome.trial)
+        if goal is None or not goal <= outcome.epochs < self._config.training.epochs:
             return False
         return outcome.curve[-1].step in RunFolder(self._folder_of(outcome.trial)).checkpoints().steps()
 
-    def next_generation(self, arrived: Collection[int]) -> list[int]:
-        """Numbers of the trials that begin a new generation; none while one of the old one still trains.
-
-        Args:
-            arrived: numbers of those that do not run and wait for the others.
-        """
+    def decide(self, waiting: Collection[int]) -> Decision:
+        """All begin a new generation; nobody does while one of the old one still trains."""
         known = [trial for trial in self._trials.known() if trial.role == "search" and not trial.ended]
         members = [outcome_of(self._trials, trial, self._objectives) for trial in known]
         generation = min((one.trial.generation for one in members), default=0)
-        if not all(one.trial.generation > generation or one.trial.number in arrived for one in members):
-            return []
+        if not all(one.trial.generation > generation or one.trial.number in waiting for one in members):
+            return Decision()
         self._evolve(members, generation)
-        return [one.trial.number for one in members]
-
-    def _goal(self, trial: Trial) -> int:
-        return (trial.generation + 1) * self._config.sweep.scheduler.interval
+        return Decision([one.trial.number for one in members])
 
     def _evolve(self, members: Sequence[Outcome], generation: int) -> None:
         """Let the worst go on as copies of the best; members that an earlier start has seen to are left alone."""
         scheduler = self._config.sweep.scheduler
         at = (generation + 1) * scheduler.interval
-        scores = {one.trial.number: self._score(one, at) for one in members}
+        scores = {one.trial.number: score_after(one, at, self._objectives) for one in members}
         order = sorted(members, key=lambda one: (scores[one.trial.number], one.trial.number))
         few = max(1, int(scheduler.quantile * len(order))) if len(order) > 1 else 0
         worst = {one.trial.number for one in order[len(order) - few :]}
@@ -84,11 +79,6 @@ class Population:
                 changes["values"] = perturbed_point(self._config.dimensions, dict(source.values), MUTABLE, rng)
                 changes["takeovers"] = [*trial.takeovers, takeover]
             self._trials.update(trial.number, **changes)
-
-    def _score(self, outcome: Outcome, epochs: int) -> float:
-        errors = next((epoch.errors for epoch in outcome.curve if epoch.epochs == epochs), {})
-        values = [errors[name] for name in self._objectives if name in errors]
-        return score(values) if len(values) == len(self._objectives) else math.inf
 
     def _folder_of(self, trial: Trial) -> Path:
         return self._trials.folder / trial.name

@@ -6,7 +6,7 @@ that a sweep that was killed goes on with the same trials.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -72,7 +72,7 @@ class Trial:
     """Wall time of all its starts together."""
     starts: int = 0
     generation: int = 0
-    """Of population based training: how many are behind it."""
+    """Stages behind it: generations of a population, or rungs of successive halving."""
     takeovers: Sequence[Mapping[str, Any]] = field(default_factory=list)
     """Where it went on as a copy of another trial: `epochs`, `source` (its number), and the `values` given up."""
     probe: Mapping[str, float] = field(default_factory=dict)
@@ -126,19 +126,24 @@ class Trials:
             key=lambda number: (number not in self._known, number),
         )
 
-    def propose(self, number: int, ended: Sequence[tuple[Point, Sequence[float]]]) -> Trial:
+    def propose(
+        self, number: int, ended: Sequence[tuple[Point, Sequence[float]]], waiting: Collection[int] = ()
+    ) -> Trial:
         """The trial of a number: as it was proposed before, or else drawn now and written down.
 
         Args:
             number: of the trial.
-            ended: points and objectives of trials that have ended; tpe goes by them.
+            ended: points and objectives of trials that have ended, or wait; tpe goes by them.
+            waiting: numbers of those that wait; tpe keeps away from those that run.
         """
         if number not in self._known:
-            role, values = _BASELINES[number] if number < len(_BASELINES) else ("search", self._draw(number, ended))
+            role, values = (
+                _BASELINES[number] if number < len(_BASELINES) else ("search", self._draw(number, ended, waiting))
+            )
             self.write(Trial(number, role, dict(values), started=time.time()))
         return self._known[number]
 
-    def _draw(self, number: int, ended: Sequence[tuple[Point, Sequence[float]]]) -> Point:
+    def _draw(self, number: int, ended: Sequence[tuple[Point, Sequence[float]]], waiting: Collection[int]) -> Point:
         seed, searched = self._config.run.seed, number - len(_BASELINES)
         match self._config.sweep.searcher:
             case "grid":
@@ -146,7 +151,11 @@ class Trials:
             case "random":
                 return random_point(self._space, seed, searched)
             case "tpe":
-                running = [dict(one.values) for one in self.known() if one.role == "search" and not one.ended]
+                running = [
+                    dict(one.values)
+                    for one in self.known()
+                    if one.role == "search" and not one.ended and one.number not in waiting
+                ]
                 return tpe_point(self._space, seed, searched, ended, running)
 
     def config_of(self, trial: Trial) -> FinetuneConfig:

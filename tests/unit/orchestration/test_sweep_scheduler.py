@@ -11,7 +11,7 @@ from rung.orchestration.sweep_scheduler import SweepScheduler
 from rung.sweeps.outcome import Epoch, Outcome
 from rung.sweeps.trials import Trial
 
-ASHA = SchedulerConfig(kind="asha", grace=1, reduction=2)
+MEDIAN = SchedulerConfig(kind="median", grace=1)
 CONTROLLER = SimpleNamespace(get_live_trials=list, get_trials=list)
 
 
@@ -27,8 +27,8 @@ class TuneTrial:
         self.config = {"number": number}
 
 
-def add(scheduler, number, searched=True, last_epoch=4):
-    scheduler.expect(number, searched=searched, last_epoch=last_epoch)
+def add(scheduler, number, searched=True, last_epoch=4, pause_after=None):
+    scheduler.expect(number, searched=searched, last_epoch=last_epoch, pause_after=pause_after)
     scheduler.on_trial_add(CONTROLLER, trial(number))
 
 
@@ -42,53 +42,31 @@ def outcome(number, errors, state="finished"):
     return Outcome(Trial(number, "search", {}, state), curve, None, (min(errors),))
 
 
-def test_the_worse_of_two_is_stopped_at_a_rung():
-    scheduler = SweepScheduler(ASHA, ["energy_mae"], [])
-    add(scheduler, 2)
-    add(scheduler, 3)
-    assert report(scheduler, 2, 1, 0.1) == "CONTINUE"
-    assert report(scheduler, 3, 1, 0.2) == "STOP"
-
-
 def test_a_baseline_is_never_stopped_and_never_stops_others():
-    scheduler = SweepScheduler(ASHA, ["energy_mae"], [])
+    before = [outcome(number, [1.0, 0.2, 0.2, 0.2]) for number in (2, 3, 4)]
+    scheduler = SweepScheduler(MEDIAN, ["energy_mae"], before)
     add(scheduler, 1, searched=False)
-    add(scheduler, 2)
-    assert report(scheduler, 1, 1, 0.01) == "CONTINUE"
-    assert report(scheduler, 2, 1, 0.1) == "CONTINUE"
+    add(scheduler, 5)
     assert report(scheduler, 1, 1, 9.0) == "CONTINUE"
+    assert report(scheduler, 1, 2, 0.01) == "CONTINUE"
+    assert report(scheduler, 5, 1, 0.2) == "CONTINUE"
 
 
 def test_a_trial_that_did_its_last_epoch_is_left_to_wind_up():
-    scheduler = SweepScheduler(ASHA, ["energy_mae"], [])
-    add(scheduler, 2, last_epoch=2)
-    add(scheduler, 3, last_epoch=2)
-    report(scheduler, 2, 1, 0.2)
-    report(scheduler, 3, 1, 0.1)
-    report(scheduler, 2, 2, 0.1)
-    assert report(scheduler, 3, 2, 0.5) == "CONTINUE"
+    before = [outcome(number, [1.0, 0.2, 0.2, 0.2]) for number in (2, 3, 4)]
+    scheduler = SweepScheduler(MEDIAN, ["energy_mae"], before)
+    add(scheduler, 5, last_epoch=2)
+    assert report(scheduler, 5, 2, 0.9) == "CONTINUE"
+    add(scheduler, 6, last_epoch=3)
+    assert report(scheduler, 6, 2, 0.9) == "STOP"
 
 
 @pytest.mark.parametrize("searched", [True, False])
 def test_a_validation_error_that_is_not_finite_ends_any_trial(searched):
-    scheduler = SweepScheduler(ASHA, ["energy_mae"], [])
+    scheduler = SweepScheduler(MEDIAN, ["energy_mae"], [])
     add(scheduler, 2, searched=searched)
     assert report(scheduler, 2, 1, math.nan) == "STOP"
     assert scheduler.broken[2] == "validation/loss is nan, validation/energy_mae is nan after 1 epochs"
-
-
-def test_a_second_start_remembers_the_rungs():
-    scheduler = SweepScheduler(ASHA, ["energy_mae"], [outcome(2, [1.0, 0.1, 0.05])])
-    add(scheduler, 3)
-    assert report(scheduler, 3, 1, 0.2) == "STOP"
-
-
-def test_a_trial_that_goes_on_is_not_judged_twice():
-    before = [outcome(2, [1.0, 0.1, 0.05]), outcome(3, [1.0, 0.09], state="running")]
-    scheduler = SweepScheduler(ASHA, ["energy_mae"], before)
-    add(scheduler, 3)
-    assert report(scheduler, 3, 1, 0.5) == "CONTINUE"  # the epoch done again after the restart
-    assert report(scheduler, 3, 2, 0.5) == "STOP"
 
 
 def test_median_stops_what_is_worse_than_the_others():
@@ -105,11 +83,12 @@ def test_no_scheduler_stops_nobody():
     assert report(scheduler, 3, 1, 9.0) == "CONTINUE"
 
 
-def test_a_generation_ends_for_searched_trials_and_not_at_the_last_epoch():
-    scheduler = SweepScheduler(SchedulerConfig(kind="pbt", interval=2), ["energy_mae"], [])
+def test_a_stage_ends_where_it_should_and_not_at_the_last_epoch():
+    scheduler = SweepScheduler(SchedulerConfig(kind="pbt"), ["energy_mae"], [])
     add(scheduler, 1, searched=False)
-    add(scheduler, 2)
+    add(scheduler, 2, pause_after=2)
     assert [report(scheduler, 1, epochs, 0.1) for epochs in (1, 2)] == ["CONTINUE", "CONTINUE"]
     assert [report(scheduler, 2, epochs, 0.1) for epochs in (1, 2)] == ["CONTINUE", "STOP"]
     assert scheduler.stopped == {2}
-    assert [report(scheduler, 2, epochs, 0.1) for epochs in (3, 4)] == ["CONTINUE", "CONTINUE"]
+    add(scheduler, 2, pause_after=4)
+    assert [report(scheduler, 2, epochs, 0.1) for epochs in (2, 3, 4)] == ["CONTINUE"] * 3, "2 is done once more"

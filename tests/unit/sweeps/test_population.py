@@ -5,6 +5,7 @@ import pytest
 from rung.config.tree import SweepConfig
 from rung.sweeps.outcome import outcome_of
 from rung.sweeps.population import Population
+from rung.sweeps.stages import Decision
 from rung.sweeps.trials import Trials
 
 ALL = {2, 3, 4, 5}
@@ -36,7 +37,7 @@ def files_of(trials, number):
 def test_the_worst_goes_on_from_the_best_with_other_values(population):
     config, trials = population
     before = {number: dict(trials[number].values) for number in range(2, 6)}
-    assert Population(config, trials).next_generation(ALL) == [2, 3, 4, 5]
+    assert Population(config, trials).decide(ALL).go_on == [2, 3, 4, 5]
     assert files_of(trials, 5) == ["state 2", "reference 2"]
     assert [files_of(trials, number)[0] for number in (2, 3, 4)] == ["state 2", "state 3", "state 4"]
     assert trials[5].takeovers == [{"epochs": 2, "source": 2, "values": before[5]}]
@@ -50,7 +51,7 @@ def test_the_worst_goes_on_from_the_best_with_other_values(population):
 
 def test_nobody_moves_while_one_still_trains(population):
     config, trials = population
-    assert Population(config, trials).next_generation({2, 3, 5}) == []
+    assert Population(config, trials).decide({2, 3, 5}) == Decision()
     assert trials[5].takeovers == []
 
 
@@ -66,12 +67,12 @@ def test_a_start_that_was_killed_in_between_is_gone_on_with(population, monkeypa
 
     monkeypatch.setattr(trials, "update", killed)
     with pytest.raises(KeyboardInterrupt):
-        whole.next_generation(ALL)
+        whole.decide(ALL)
     again = Trials(config)
     assert [again[number].generation for number in range(2, 6)] == [1, 1, 1, 0]
     assert files_of(again, 5)[0] == "state 2", "the copy was made"
     undisturbed = dict(again[5].values)
-    assert Population(config, again).next_generation(ALL) == [2, 3, 4, 5]
+    assert Population(config, again).decide(ALL).go_on == [2, 3, 4, 5]
     assert again[5].takeovers == [{"epochs": 2, "source": 2, "values": undisturbed}]
     assert {again[number].generation for number in range(2, 6)} == {1}
 
@@ -80,7 +81,7 @@ def test_failed_trials_are_out_and_a_diverged_one_is_replaced(population, play):
     config, trials = population
     play(trials, 2, [0.5, 0.3, 0.1], state="failed")
     play(trials, 4, [0.5, 0.3, float("nan")], state="running")
-    assert Population(config, trials).next_generation(ALL) == [3, 4, 5]
+    assert Population(config, trials).decide(ALL).go_on == [3, 4, 5]
     assert trials[4].takeovers[0]["source"] == 3
 
 

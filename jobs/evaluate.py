@@ -9,11 +9,15 @@ from pathlib import Path
 from rung.config.command import run_job
 from rung.config.tree import EvaluateConfig
 from rung.evaluation.evaluate import evaluate_model
+from rung.orchestration.evaluation_log import log_evaluation
 
 
 def main(config: EvaluateConfig) -> Path:
-    """Evaluate; the errors and report.html are in the output folder."""
-    return Path(evaluate_model(config).output) / "summary.json"
+    """Evaluate; the errors and report.html are in the output folder, and with the run that the model comes from."""
+    output = Path(evaluate_model(config).output)
+    if config.track:
+        log_evaluation(config.model, output)
+    return output / "summary.json"
 
 
 if __name__ == "__main__":

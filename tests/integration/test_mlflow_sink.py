@@ -8,8 +8,10 @@ import time
 import pytest
 from mlflow import MlflowClient
 
+from rung.config.load import to_yaml
 from rung.config.tree import TrainConfig
 from rung.orchestration import mlflow_run
+from rung.orchestration.evaluation_log import log_evaluation
 from rung.orchestration.mlflow_sink import MlflowSink, tracking_uri
 from rung.training.sinks import RunDescription
 
@@ -246,3 +248,26 @@ def test_a_password_is_not_logged(storage, monkeypatch, caplog):
         sink.finish([])
     assert "hunter2" not in caplog.text
     assert "postgresql://***@db:5432/mlflow" in caplog.text
+
+
+def test_a_report_is_added_to_the_run_that_it_judges(storage, monkeypatch, caplog):
+    description = describe(storage)
+    started(description).finish([])
+    (description.folder / "config.yaml").write_text(to_yaml(description.config))
+    output = description.folder / "evaluation"
+    output.mkdir()
+    (output / "report.html").write_text("<html>")
+    assert log_evaluation(str(description.folder), output)
+    (run,) = runs_of(storage)
+    artifacts = storage / "mlartifacts" / "rung" / run.info.run_id / "artifacts"
+    assert (artifacts / "evaluation" / "report.html").read_text() == "<html>"
+    assert not log_evaluation("0.3.0", output), "which is no run"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:1")
+    monkeypatch.setattr(mlflow_run, "_RETRIES", 0)
+    assert not log_evaluation(str(description.folder), output)
+    assert "does not take the report" in caplog.text
+    assert "secret" not in caplog.text
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    client_of(storage).delete_run(run.info.run_id)
+    assert not log_evaluation(str(description.folder), output)

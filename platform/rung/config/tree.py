@@ -154,6 +154,7 @@ class EvaluateConfig(Section):
         unit="systems",
         ge=0,
     )
+    track: bool = setting(True, "add the report to the MLflow run of the model, where it comes from a tracked run")
 
     @model_validator(mode="after")
     def _probe_for_pretrained(self) -> Self:

@@ -104,6 +104,8 @@ def trials_at_once(config: SweepConfig, cluster: Cluster) -> int:
 
 
 def _run_trials(config: SweepConfig, trials: Trials, tracker: SweepTracker | None, loop: Loop) -> None:
+    # Tune looks for the files that its own loggers would have written, and warns of each that is not there.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     with connected(config.launcher.address) as cluster, environment({}, defaults=_ENVIRONMENT), keeping_handlers():
         at_once = trials_at_once(config, cluster)
         demand = cluster.demand(config.launcher)
@@ -170,23 +172,19 @@ class _Proposals(Searcher):
         self._scheduler = scheduler
         self._drop = drop
         self._stages = _stages(config, trials)
-        scheduler.arrived.update(number for number in trials.to_do() if self._waits(number))
-        self._next = [number for number in trials.to_do() if number not in scheduler.arrived]
+        self._next = [number for number in trials.to_do() if not self._waits(number)]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 (trials go by number here)
         """The next trial; None while the others are waited for."""
-        arrived = self._scheduler.arrived
         if not self._next and self._stages is not None:
-            decision = self._stages.decide(arrived)
+            decision = self._stages.decide()
             self._next = decision.go_on
-            arrived.difference_update(decision.go_on, decision.drop)
             for number in decision.drop:
                 self._drop(number)
         if not self._next:
             return None if self._stages is not None and self._trials.to_do() else Searcher.FINISHED
         number = self._next.pop(0)
-        taught = lessons(outcomes_of(self._trials, self._objectives), arrived)
-        trial = self._trials.propose(number, taught, arrived)
+        trial = self._trials.propose(number, lessons(outcomes_of(self._trials, self._objectives)))
         self._scheduler.expect(
             number,
             searched=trial.role == "search",
@@ -196,9 +194,12 @@ class _Proposals(Searcher):
         return {"number": number}
 
     def _waits(self, number: int) -> bool:
+        """Whether a trial waits; what an earlier start wrote down may be a moment old."""
         if self._stages is None or number not in {trial.number for trial in self._trials.known()}:
             return False
-        return self._stages.waits(outcome_of(self._trials, self._trials[number], self._objectives))
+        waits = self._stages.waits(outcome_of(self._trials, self._trials[number], self._objectives))
+        self._trials.update(number, state="waiting" if waits else "running")
+        return waits
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The journal keeps the books."""

@@ -71,8 +71,7 @@ class SweepJournal(Callback):
         number = trial.config["number"]
         if number in self._scheduler.stopped:
             self._scheduler.stopped.discard(number)
-            self._scheduler.arrived.add(number)
-            self._trials.update(number, seconds=self._seconds(number))
+            self._trials.update(number, state="waiting", seconds=self._seconds(number))
             del self._clocks[number]
             self._show(number, "waits for the others")
             return

@@ -49,8 +49,6 @@ class SweepScheduler(FIFOScheduler):
         """Why trials were stopped that gave no finite errors, by number."""
         self.stopped: set[int] = set()
         """Numbers of the trials that were told to stop at the end of their stage."""
-        self.arrived: set[int] = set()
-        """Numbers of the trials that have stopped there, and wait for the others."""
         for outcome in before:
             if outcome.trial.role == "search" and outcome.trial.ended:
                 self._replay(_PastTrial(outcome.trial.name), outcome)

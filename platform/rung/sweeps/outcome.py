@@ -1,7 +1,7 @@
 """How trials did: their curves, their objectives, their order."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ def outcomes_of(trials: Trials, objectives: Sequence[str]) -> list[Outcome]:
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Finished trials from best to worst, then the pruned ones by epochs and score, then the failed."""
-    order = {"finished": 0, "pruned": 1, "running": 2, "failed": 3}
+    order = {"finished": 0, "pruned": 1, "waiting": 2, "running": 2, "failed": 3}
 
     def place(outcome: Outcome) -> tuple[Any, ...]:
         pruned_early = -outcome.epochs if outcome.trial.state != "finished" else 0
@@ -109,16 +109,9 @@ def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
     return finished[0] if finished else None
 
 
-def lessons(outcomes: Sequence[Outcome], waiting: Collection[int] = ()) -> list[tuple[Point, Sequence[float]]]:
-    """Points and objectives of searched trials, for a searcher to learn from; failed ones count as the worst.
-
-    Args:
-        outcomes: of the sweep.
-        waiting: numbers of trials that have not ended and yet have something to teach.
-    """
-    searched = [
-        one for one in outcomes if one.trial.role == "search" and (one.trial.ended or one.trial.number in waiting)
-    ]
+def lessons(outcomes: Sequence[Outcome]) -> list[tuple[Point, Sequence[float]]]:
+    """Points and objectives of searched trials that do not run, to learn from; failed ones count as the worst."""
+    searched = [one for one in outcomes if one.trial.role == "search" and one.trial.state != "running"]
     known = [one.objectives for one in searched if one.objectives is not None and one.trial.state != "failed"]
     if not known:
         return []

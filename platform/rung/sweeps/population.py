@@ -6,7 +6,7 @@ trials ran at a time nor on when the sweep was killed: all decisions follow from
 """
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,12 @@ class Population:
             return False
         return outcome.curve[-1].step in RunFolder(self._folder_of(outcome.trial)).checkpoints().steps()
 
-    def decide(self, waiting: Collection[int]) -> Decision:
+    def decide(self) -> Decision:
         """All begin a new generation; nobody does while one of the old one still trains."""
         known = [trial for trial in self._trials.known() if trial.role == "search" and not trial.ended]
         members = [outcome_of(self._trials, trial, self._objectives) for trial in known]
         generation = min((one.trial.generation for one in members), default=0)
-        if not all(one.trial.generation > generation or one.trial.number in waiting for one in members):
+        if not all(one.trial.generation > generation or one.trial.state == "waiting" for one in members):
             return Decision()
         self._evolve(members, generation)
         return Decision([one.trial.number for one in members])
@@ -72,7 +72,7 @@ class Population:
                 continue
             rng = np.random.default_rng([self._config.run.seed, trial.number, generation])
             source = order[rng.integers(few)].trial if few else trial
-            changes: dict[str, Any] = {"generation": generation + 1}
+            changes: dict[str, Any] = {"generation": generation + 1, "state": "running"}
             if trial.number in worst and scores[source.number] < scores[trial.number]:
                 _copy(self._folder_of(source), self._folder_of(trial))
                 takeover = {"epochs": at, "source": source.number, "values": dict(trial.values)}

@@ -9,7 +9,7 @@ Tune's scheduler of that name does not pause: a trial is stopped or not when it 
 so the first ones always go on. The demo's sweep takes half of its epochs this way (tests/benchmarks/README.md).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from rung.config.tree import SweepConfig
 from rung.sweeps.outcome import Outcome, outcome_of, score_after
@@ -46,7 +46,7 @@ class Rungs:
         rung = self.pause_after(outcome.trial)
         return rung is not None and rung <= outcome.epochs < self._trials.config_of(outcome.trial).training.epochs
 
-    def decide(self, waiting: Collection[int]) -> Decision:
+    def decide(self) -> Decision:
         """The one that goes on now, if any, and those that no later arrival can help."""
         members = [
             outcome_of(self._trials, trial, self._objectives)
@@ -57,17 +57,18 @@ class Rungs:
         drop: list[int] = []
         settled = True  # whether everybody who can come to this rung is there
         for level, epochs in enumerate(self.epochs):
-            here = [one.trial.number for one in members if one.trial.generation == level and not one.trial.ended]
-            settled = settled and all(number in waiting for number in here)
+            here = [one.trial for one in members if one.trial.generation == level and not one.trial.ended]
+            waiting = [trial.number for trial in here if trial.state == "waiting"]
+            settled = settled and len(waiting) == len(here)
             order = self._order(members, epochs)
             through = order[: max(int(len(order) / self._reduction), int(settled))]
-            going = [number for number in through if number in here and number in waiting]
+            going = [number for number in through if number in waiting]
             if settled:
-                drop += [number for number in here if number not in going]
+                drop += [number for number in waiting if number not in going]
             if going:
                 chosen, settled = going[:1], False
         for number in chosen:
-            self._trials.update(number, generation=self._trials[number].generation + 1)
+            self._trials.update(number, generation=self._trials[number].generation + 1, state="running")
         return Decision(chosen, drop)
 
     def _order(self, members: Sequence[Outcome], epochs: int) -> list[int]:

@@ -1,6 +1,5 @@
 """Trials that train in stages: after each a trial waits, and it is decided which of those that wait go on."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,10 +26,6 @@ class Stages(Protocol):
         """Whether a trial that does not run has done its stage, and is not at its end."""
         ...
 
-    def decide(self, waiting: Collection[int]) -> Decision:
-        """Who goes on, now that a place is free and all trials have been started.
-
-        Args:
-            waiting: numbers of the trials that have done their stage.
-        """
+    def decide(self) -> Decision:
+        """Who of those that wait goes on, now that a place is free and all trials have been started."""
         ...

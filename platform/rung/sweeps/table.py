@@ -52,13 +52,13 @@ class LiveTable:
     def status(self, outcomes: Sequence[Outcome]) -> str:
         """Counts, the best so far and the time left, in one line."""
         counts = Counter(outcome.trial.state for outcome in outcomes)
-        ended = len(outcomes) - counts["running"]
+        ended = sum(outcome.trial.ended for outcome in outcomes)
         parts = [f"{ended}/{self._total} trials ended"]
-        parts += [f"{counts[state]} {state}" for state in ("running", "pruned", "failed") if counts[state]]
+        parts += [f"{counts[state]} {state}" for state in ("running", "waiting", "pruned", "failed") if counts[state]]
         best = best_of(outcomes)
         if best is not None:
             parts.append(f"best {best.score:.4g} (trial {best.trial.number})")
-        left = self._seconds_left(ended)
+        left = self._seconds_left(ended + counts["waiting"])  # most of which will not go on
         if left is not None:
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)

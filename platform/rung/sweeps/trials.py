@@ -6,7 +6,7 @@ that a sweep that was killed goes on with the same trials.
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,7 +19,8 @@ from rung.sweeps.draw import Point, grid, random_point, tpe_point
 from rung.training.run import RunFolder
 
 Role = Literal["untouched", "recipe", "search"]
-State = Literal["running", "finished", "pruned", "failed"]
+State = Literal["running", "waiting", "finished", "pruned", "failed"]
+"""A trial waits between two stages, of a population or of successive halving."""
 
 UNTOUCHED: Point = {
     "training.epochs": 0,
@@ -86,7 +87,7 @@ class Trial:
     @property
     def ended(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.state != "running"
+        return self.state not in ("running", "waiting")
 
 
 def trial_name(number: int) -> str:
@@ -126,24 +127,19 @@ class Trials:
             key=lambda number: (number not in self._known, number),
         )
 
-    def propose(
-        self, number: int, ended: Sequence[tuple[Point, Sequence[float]]], waiting: Collection[int] = ()
-    ) -> Trial:
+    def propose(self, number: int, taught: Sequence[tuple[Point, Sequence[float]]]) -> Trial:
         """The trial of a number: as it was proposed before, or else drawn now and written down.
 
         Args:
             number: of the trial.
-            ended: points and objectives of trials that have ended, or wait; tpe goes by them.
-            waiting: numbers of those that wait; tpe keeps away from those that run.
+            taught: points and objectives of the trials that do not run; tpe goes by them.
         """
         if number not in self._known:
-            role, values = (
-                _BASELINES[number] if number < len(_BASELINES) else ("search", self._draw(number, ended, waiting))
-            )
+            role, values = _BASELINES[number] if number < len(_BASELINES) else ("search", self._draw(number, taught))
             self.write(Trial(number, role, dict(values), started=time.time()))
         return self._known[number]
 
-    def _draw(self, number: int, ended: Sequence[tuple[Point, Sequence[float]]], waiting: Collection[int]) -> Point:
+    def _draw(self, number: int, taught: Sequence[tuple[Point, Sequence[float]]]) -> Point:
         seed, searched = self._config.run.seed, number - len(_BASELINES)
         match self._config.sweep.searcher:
             case "grid":
@@ -151,12 +147,8 @@ class Trials:
             case "random":
                 return random_point(self._space, seed, searched)
             case "tpe":
-                running = [
-                    dict(one.values)
-                    for one in self.known()
-                    if one.role == "search" and not one.ended and one.number not in waiting
-                ]
-                return tpe_point(self._space, seed, searched, ended, running)
+                running = [dict(one.values) for one in self.known() if one.role == "search" and one.state == "running"]
+                return tpe_point(self._space, seed, searched, taught, running)
 
     def config_of(self, trial: Trial) -> FinetuneConfig:
         """The run of a trial.

@@ -8,7 +8,6 @@ from rung.sweeps.population import Population
 from rung.sweeps.stages import Decision
 from rung.sweeps.trials import Trials
 
-ALL = {2, 3, 4, 5}
 PBT = {"kind": "pbt", "interval": 2, "quantile": 0.25}
 
 
@@ -20,7 +19,7 @@ def population(make_sweep, play):
     play(trials, 0, [0.5])
     play(trials, 1, [0.5, 0.4])
     for number in range(2, 6):
-        play(trials, number, [0.5, 0.3, 0.1 * number], state="running")
+        play(trials, number, [0.5, 0.3, 0.1 * number], state="waiting")
         folder = trials.folder / f"trial-{number:03}"
         (folder / "checkpoints/step-00000020").mkdir(parents=True)
         (folder / "checkpoints/step-00000020/state.pt").write_text(f"state {number}")
@@ -37,7 +36,7 @@ def files_of(trials, number):
 def test_the_worst_goes_on_from_the_best_with_other_values(population):
     config, trials = population
     before = {number: dict(trials[number].values) for number in range(2, 6)}
-    assert Population(config, trials).decide(ALL).go_on == [2, 3, 4, 5]
+    assert Population(config, trials).decide().go_on == [2, 3, 4, 5]
     assert files_of(trials, 5) == ["state 2", "reference 2"]
     assert [files_of(trials, number)[0] for number in (2, 3, 4)] == ["state 2", "state 3", "state 4"]
     assert trials[5].takeovers == [{"epochs": 2, "source": 2, "values": before[5]}]
@@ -51,7 +50,8 @@ def test_the_worst_goes_on_from_the_best_with_other_values(population):
 
 def test_nobody_moves_while_one_still_trains(population):
     config, trials = population
-    assert Population(config, trials).decide({2, 3, 5}) == Decision()
+    trials.update(4, state="running")
+    assert Population(config, trials).decide() == Decision()
     assert trials[5].takeovers == []
 
 
@@ -67,12 +67,12 @@ def test_a_start_that_was_killed_in_between_is_gone_on_with(population, monkeypa
 
     monkeypatch.setattr(trials, "update", killed)
     with pytest.raises(KeyboardInterrupt):
-        whole.decide(ALL)
+        whole.decide()
     again = Trials(config)
     assert [again[number].generation for number in range(2, 6)] == [1, 1, 1, 0]
     assert files_of(again, 5)[0] == "state 2", "the copy was made"
     undisturbed = dict(again[5].values)
-    assert Population(config, again).decide(ALL).go_on == [2, 3, 4, 5]
+    assert Population(config, again).decide().go_on == [2, 3, 4, 5]
     assert again[5].takeovers == [{"epochs": 2, "source": 2, "values": undisturbed}]
     assert {again[number].generation for number in range(2, 6)} == {1}
 
@@ -80,8 +80,8 @@ def test_a_start_that_was_killed_in_between_is_gone_on_with(population, monkeypa
 def test_failed_trials_are_out_and_a_diverged_one_is_replaced(population, play):
     config, trials = population
     play(trials, 2, [0.5, 0.3, 0.1], state="failed")
-    play(trials, 4, [0.5, 0.3, float("nan")], state="running")
-    assert Population(config, trials).decide(ALL).go_on == [3, 4, 5]
+    play(trials, 4, [0.5, 0.3, float("nan")], state="waiting")
+    assert Population(config, trials).decide().go_on == [3, 4, 5]
     assert trials[4].takeovers[0]["source"] == 3
 
 

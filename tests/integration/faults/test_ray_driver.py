@@ -1,4 +1,4 @@
-"""The process that started a Ray run is told to leave, then killed with the head: each time the same goes on."""
+"""A Ray run whose driver is told to leave, is killed with the head, or loses the head alone: each time it goes on."""
 
 import os
 import signal
@@ -83,6 +83,24 @@ def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_datase
     assert len(others) == 4, others
     process.kill()
     process.wait()
+    _, alive = psutil.wait_procs(others, timeout=180)
+    assert not alive
+    process = start(config, tmp_path)
+    assert process.wait(900) == 0, (tmp_path / "job.log").read_text()
+    run_whole(whole, 2)
+    assert_same_weights(config, whole)
+
+
+def test_a_head_that_dies_alone_ends_the_driver_and_costs_nothing(small_dataset, tmp_path):
+    """Without its head nothing can be saved but what is on storage: Ray ends driver and ranks after a minute."""
+    config, whole = config_of("headless", tmp_path, small_dataset), config_of("whole", tmp_path, small_dataset)
+    process = start(config, tmp_path)
+    wait_for_steps(config, process, 7)
+    others = ranks_and_head(process)
+    (head,) = [each for each in others if each.name() == "gcs_server"]
+    head.kill()
+    assert process.wait(180) != 0
+    assert "GCS may have been killed" in (tmp_path / "job.log").read_text()
     _, alive = psutil.wait_procs(others, timeout=180)
     assert not alive
     process = start(config, tmp_path)

@@ -5,7 +5,7 @@ python -m tests.benchmarks.multi_fidelity --json FILE
 Cost is the number of structures that training evaluates, forward and backward. Sequential: some epochs on the GGA set,
 then some on the r2SCAN set (`refit`). Multi-fidelity: from random weights, every step holds structures of both sets,
 each functional with its own reference and readout; as many structures in all. Each with the same seeds, pretraining
-included. A few minutes on one core; stopped, it goes on.
+included. Ten minutes on one core; stopped, it goes on.
 """
 
 import math
@@ -21,8 +21,8 @@ from tests.benchmarks.drawing import Panel, draw_bars
 from tests.benchmarks.figures import Figures, run
 from tests.benchmarks.surrogates import SEEDS, run_config, surrogate_set
 
-PRETRAINING_EPOCHS, EPOCHS = 5, 8
-GGA_SHARE, R2SCAN_SHARE = 0.25, 0.2
+PRETRAINING_EPOCHS, EPOCHS = 15, 15
+GGA_SHARE, R2SCAN_SHARE = 0.5, 0.4
 REPLAYED = 0.75
 """Share of the multi-fidelity steps that is GGA."""
 

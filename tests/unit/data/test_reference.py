@@ -8,31 +8,11 @@ from chgnet.model.composition_model import AtomRef
 from pymatgen.core import Lattice, Structure
 
 from rung.data.reference import fit_reference
-
-HYDROGEN, LITHIUM, OXYGEN, IRON = 0, 2, 7, 25
-
-
-def _compositions(*cells):
-    counts = np.zeros((len(cells), 94), dtype=np.int64)
-    for row, cell in enumerate(cells):
-        for element, number in cell.items():
-            counts[row, element] = number
-    return counts
-
-
-def _random_set(num_records=60, noise=0.05):
-    rng = np.random.default_rng(0)
-    counts = np.zeros((num_records, 94), dtype=np.int64)
-    counts[:, [LITHIUM, OXYGEN, IRON]] = rng.integers(0, 5, size=(num_records, 3))
-    counts[:, OXYGEN] += 1
-    truth = np.zeros(94)
-    truth[[LITHIUM, OXYGEN, IRON]] = -1.9, -5.2, -8.1
-    sizes = counts.sum(axis=1)
-    return counts, counts @ truth + rng.normal(scale=noise, size=num_records) * sizes, truth
+from tests.unit.compositions import LITHIUM, OXYGEN, compositions, random_set
 
 
 def test_exact_energies_are_recovered():
-    counts, energies, truth = _random_set(noise=0.0)
+    counts, energies, truth = random_set(noise=0.0)
     fit = fit_reference(counts, energies)
     assert np.allclose(fit.energies, truth, atol=1e-10)
     assert fit.rank == 3
@@ -47,7 +27,7 @@ def test_exact_energies_are_recovered():
 
 
 def test_same_energies_as_upstreams_fit():
-    counts, energies, _ = _random_set()
+    counts, energies, _ = random_set()
     cells = [
         Structure(
             Lattice.cubic(5),
@@ -62,21 +42,21 @@ def test_same_energies_as_upstreams_fit():
 
 
 def test_elements_that_never_vary_apart_share_their_energy_in_the_shortest_way():
-    fit = fit_reference(_compositions({LITHIUM: 1, OXYGEN: 1}, {LITHIUM: 2, OXYGEN: 2}), np.array([-8.0, -16.0]))
+    fit = fit_reference(compositions({LITHIUM: 1, OXYGEN: 1}, {LITHIUM: 2, OXYGEN: 2}), np.array([-8.0, -16.0]))
     assert fit.rank == 1
     assert fit.energies[LITHIUM] == pytest.approx(-4.0)
     assert fit.energies[OXYGEN] == pytest.approx(-4.0)
 
 
 def test_ridge_shrinks():
-    counts, energies, _ = _random_set()
+    counts, energies, _ = random_set()
     plain, ridged = fit_reference(counts, energies), fit_reference(counts, energies, ridge=10.0)
     assert np.linalg.norm(ridged.energies) < np.linalg.norm(plain.energies)
     assert ridged.rmse_after > plain.rmse_after
 
 
 def test_blocks_give_the_same_fit(monkeypatch):
-    counts, energies, _ = _random_set()
+    counts, energies, _ = random_set()
     whole = fit_reference(counts, energies)
     monkeypatch.setattr("rung.data.reference._ROWS_AT_ONCE", 7)
     blocks = fit_reference(counts, energies)
@@ -85,7 +65,7 @@ def test_blocks_give_the_same_fit(monkeypatch):
 
 
 def test_json_round_trip():
-    counts, energies, _ = _random_set()
+    counts, energies, _ = random_set()
     fit = fit_reference(counts, energies)
     again = type(fit).from_json(json.loads(json.dumps(fit.to_json())))
     assert np.array_equal(fit.energies, again.energies)
@@ -104,7 +84,7 @@ def test_json_round_trip():
         (np.zeros((0, 94), dtype=int), np.zeros(0), "no record with an energy"),
         (np.ones((2, 93), dtype=int), np.zeros(2), r"found \(2, 93\)"),
         (np.ones((2, 94), dtype=int), np.array([0.0, np.nan]), "record 1: nan"),
-        (_compositions({OXYGEN: 1}, {}), np.zeros(2), "no atoms, the first is record 1"),
+        (compositions({OXYGEN: 1}, {}), np.zeros(2), "no atoms, the first is record 1"),
     ],
 )
 def test_what_cannot_be_fitted_is_said(counts, energies, message):

@@ -10,27 +10,7 @@ from rung.data.reference import bundled_reference, fit_reference
 from rung.model.chgnet import evaluate
 from rung.model.reference import prepare_reference, reference_of, set_reference
 from rung.model.weights import load
-
-HYDROGEN, LITHIUM, OXYGEN, IRON = 0, 2, 7, 25
-
-
-def _compositions(*cells):
-    counts = np.zeros((len(cells), 94), dtype=np.int64)
-    for row, cell in enumerate(cells):
-        for element, number in cell.items():
-            counts[row, element] = number
-    return counts
-
-
-def _random_set(num_records=60, noise=0.05):
-    rng = np.random.default_rng(0)
-    counts = np.zeros((num_records, 94), dtype=np.int64)
-    counts[:, [LITHIUM, OXYGEN, IRON]] = rng.integers(0, 5, size=(num_records, 3))
-    counts[:, OXYGEN] += 1
-    truth = np.zeros(94)
-    truth[[LITHIUM, OXYGEN, IRON]] = -1.9, -5.2, -8.1
-    sizes = counts.sum(axis=1)
-    return counts, counts @ truth + rng.normal(scale=noise, size=num_records) * sizes, truth
+from tests.unit.compositions import HYDROGEN, IRON, LITHIUM, OXYGEN, random_set
 
 
 def test_reference_shifts_the_energy(small, cells, to_batch):
@@ -60,7 +40,7 @@ def test_pretrained_reference_is_kept(mode, trains):
 @pytest.mark.parametrize(("mode", "hydrogen"), [("refit", -3.4431), ("scratch", 0.0)])
 def test_fit_replaces_the_reference(caplog, mode, hydrogen):
     model = load("0.3.0")
-    counts, energies, _ = _random_set()
+    counts, energies, _ = random_set()
     fit = fit_reference(counts, energies)
     with caplog.at_level(logging.INFO, logger="rung.model.reference"):
         unseen = prepare_reference(model, mode, fit)
@@ -75,7 +55,7 @@ def test_fit_replaces_the_reference(caplog, mode, hydrogen):
 @pytest.mark.parametrize("table", ["MPtrj", "MP-r2SCAN"])
 def test_unseen_elements_can_take_a_bundled_table(table):
     model = load("0.3.0")
-    counts, energies, _ = _random_set()
+    counts, energies, _ = random_set()
     fit = fit_reference(counts, energies)
     bundled = bundled_reference(table)
     prepare_reference(model, "refit", fit, bundled)

@@ -6,17 +6,14 @@ from data_prep.sources.atoms import open_atoms
 from data_prep.sources.raw_file import BrokenFileError
 from rung.config.preparation import SourceConfig
 from rung.data.record import Reason
+from tests.unit.data_prep.reading import read_all
 
 
 @pytest.fixture
 def outcomes(write):
     def read(content, functional=None):
         path = str(write(content, "atoms.csv"))
-        source = open_atoms(SourceConfig(kind="atoms", path=path, functional=functional), "test")
-        try:
-            return source.parser(list(source.frames()))
-        finally:
-            source.close()
+        return read_all(open_atoms(SourceConfig(kind="atoms", path=path, functional=functional), "test"))
 
     return read
 

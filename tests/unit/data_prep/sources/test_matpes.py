@@ -5,21 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from data_prep.sources.base import ParsedFrame, Rejection
+from data_prep.sources.base import Rejection
 from data_prep.sources.matpes import open_matpes
 from rung.config.preparation import SourceConfig
 from rung.data.record import Reason
+from tests.unit.data_prep.reading import good, read_all
 
 
 @pytest.fixture
 def outcomes(write):
     def read(content, name="raw.json", *, compress=False, functional=None):
         path = str(write(content, name, compress=compress))
-        source = open_matpes(SourceConfig(kind="matpes", path=path, functional=functional), "test")
-        try:
-            return source.parser(list(source.frames()))
-        finally:
-            source.close()
+        return read_all(open_matpes(SourceConfig(kind="matpes", path=path, functional=functional), "test"))
 
     return read
 
@@ -27,9 +24,7 @@ def outcomes(write):
 @pytest.fixture
 def records(outcomes):
     def read(*args, **kwargs):
-        frames = outcomes(*args, **kwargs)
-        assert all(isinstance(frame, ParsedFrame) for frame in frames), frames
-        return [frame.record for frame in frames]
+        return [frame.record for frame in good(outcomes(*args, **kwargs))]
 
     return read
 

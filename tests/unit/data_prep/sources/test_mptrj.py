@@ -7,17 +7,14 @@ from data_prep.sources.base import ParsedFrame, Rejection
 from data_prep.sources.mptrj import open_mptrj
 from rung.config.preparation import SourceConfig
 from rung.data.record import Reason, StructureRecord
+from tests.unit.data_prep.reading import read_all
 
 
 @pytest.fixture
 def outcomes(write):
     def read(content, *, compress=False, functional=None, energy="corrected"):
         path = str(write(content, compress=compress))
-        source = open_mptrj(SourceConfig(kind="mptrj", path=path, functional=functional, energy=energy), "test")
-        try:
-            return source.parser(list(source.frames()))
-        finally:
-            source.close()
+        return read_all(open_mptrj(SourceConfig(kind="mptrj", path=path, functional=functional, energy=energy), "test"))
 
     return read
 

@@ -15,6 +15,7 @@ from data_prep.sources.raw_file import BrokenFileError
 from rung.config.preparation import SourceConfig
 from rung.data.record import Reason
 from rung.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from tests.unit.data_prep.reading import read_all
 
 LABELS = {
     "energy": -8.0,
@@ -59,11 +60,7 @@ def save(tmp_path):
 def outcomes():
     def read(path, **settings):
         given = {"kind": "ase", "path": str(path), "functional": "PBE"} | settings
-        source = open_ase(SourceConfig.model_validate(given), "test")
-        try:
-            return source.parser(list(source.frames()))
-        finally:
-            source.close()
+        return read_all(open_ase(SourceConfig.model_validate(given), "test"))
 
     return read
 

@@ -9,17 +9,16 @@ from data_prep.sources.base import ParsedFrame, Rejection
 from data_prep.sources.mp_api.documents import open_documents
 from rung.config.preparation import SourceConfig
 from rung.data.record import Reason
+from tests.unit.data_prep.reading import good, read_all
 
 
 @pytest.fixture
 def outcomes(write):
     def read(content, **settings):
         path = str(write(content, settings.pop("name", "raw.json")))
-        source = open_documents(SourceConfig.model_validate({"kind": "mp_api", "path": path} | settings), "test")
-        try:
-            return source.parser(list(source.frames()))
-        finally:
-            source.close()
+        return read_all(
+            open_documents(SourceConfig.model_validate({"kind": "mp_api", "path": path} | settings), "test")
+        )
 
     return read
 
@@ -27,9 +26,7 @@ def outcomes(write):
 @pytest.fixture
 def parsed(outcomes):
     def read(*args, **settings):
-        found = outcomes(*args, **settings)
-        assert all(isinstance(frame, ParsedFrame) for frame in found), found
-        return found
+        return good(outcomes(*args, **settings))
 
     return read
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.sources.base import ParsedFrame, Rejection
-from data_prep.sources.vasp.tree import VaspTree, open_vasp
+from data_prep.sources.vasp.tree import open_vasp
 from rung.config.preparation import SourceConfig
+from tests.unit.data_prep.reading import good, read_all
 
 PACK = {".gz": gzip.compress, ".bz2": bz2.compress}
 
@@ -33,11 +34,7 @@ def outcomes(tmp_path: Path) -> Callable[..., list[ParsedFrame | Rejection]]:
 
     def read(path: Path | None = None, **settings: object) -> list[ParsedFrame | Rejection]:
         config = SourceConfig.model_validate({"kind": "vasp", "path": str(path or tmp_path / "runs")} | settings)
-        source: VaspTree = open_vasp(config, "test")
-        try:
-            return source.parser(list(source.frames()))
-        finally:
-            source.close()
+        return read_all(open_vasp(config, "test"))
 
     return read
 
@@ -47,8 +44,6 @@ def records(outcomes):
     """Read all runs, which have to be good."""
 
     def read(*args, **settings):
-        found = outcomes(*args, **settings)
-        assert all(isinstance(frame, ParsedFrame) for frame in found), found
-        return [frame.record for frame in found]
+        return [frame.record for frame in good(outcomes(*args, **settings))]
 
     return read

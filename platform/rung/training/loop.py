@@ -27,6 +27,11 @@ from rung.training.throughput import Stopwatch
 _SHOWN_RECORDS = 20
 
 
+_Batches = list[GraphBatch]
+_Steps = Iterator[tuple[StepPlan, _Batches]]
+_Work = tuple[StepPlan, _Batches, StepPlan | None, _Batches]
+"""Plan and batches of a step, of the target's functional and of the second."""
+
 _Part = tuple[ShardDataset, GraphBatch]
 """A micro-batch of this rank and the data set it is from; in the order of `TrainStep.losses`."""
 
@@ -65,13 +70,12 @@ class Loop:
         loader = iter(BatchLoader(session.dataset, session.sampler.plans(epoch, first), session.config.data))
         replay = session.step.replay
         aside = replay.steps(session.progress.step) if replay is not None else None
-        while (arrived := self._next(loader)) is not None:
-            plan, batches = arrived
+        while (arrived := self._next(loader, aside)) is not None:
+            plan, batches, other, replayed = arrived
             session.writer.check()
             clock.data_arrived()
             on_device = [batch.to(session.context.device) for batch in batches]
             self._tracer.before(session.progress.step + 1)
-            other, replayed = next(aside) if aside is not None else (None, [])
             enough = session.step.compute(plan if other is None else joined(plan, other), on_device, replayed)
             found = session.step.exchange(self._notice(out_of_memory=not enough))
             parts = [(session.dataset, batch) for batch in batches]
@@ -90,16 +94,20 @@ class Loop:
             if self.stopped:
                 return
 
-    def _next(self, loader: Iterator[tuple[StepPlan, list[GraphBatch]]]) -> tuple[StepPlan, list[GraphBatch]] | None:
-        """The next step's batches; None at the end, or when some rank's cannot be read and the plans are new."""
+    def _next(self, loader: _Steps, aside: _Steps | None) -> _Work | None:
+        """The next step's work; None at the end, or when some rank's records cannot be read and the plans are new."""
         try:
-            return next(loader, None)
+            arrived = next(loader, None)
+            if arrived is None:
+                return None
+            other, replayed = next(aside) if aside is not None else (None, [])
         except DamagedShardError as error:
             damage = self.session.bearable(error)
             self.session.step.abstain()
             found = self.session.step.exchange(self._notice(damaged=True))
             self._must_change_plans(found, [], damage)
             return None
+        return *arrived, other, replayed
 
     def _notice(self, *, out_of_memory: bool = False, damaged: bool = False) -> Notice:
         session = self.session

@@ -5,9 +5,9 @@ reference, and with `replay.readout: own` its own readout (multi-fidelity); the 
 join a step is a function of the seed and the global step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from chgnet.model import CHGNet
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rung.config.sections import BatchConfig, DataConfig
 from rung.config.tree import TrainConfig
 from rung.data.batch import GraphBatch
+from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
 from rung.data.loader import BatchLoader
 from rung.data.reference import fit_reference
@@ -25,6 +26,9 @@ from rung.model.companion import Readout, companion, load_own_state, own_paramet
 from rung.model.reference import reference_of, set_reference
 from rung.training.context import TrainContext
 from rung.training.initial import load_model
+
+PREFIX: Final = "replay/"
+"""Before the names of this data set's shards, where those of both stand together."""
 
 
 def target_batch(config: TrainConfig, budget_factor: float) -> BatchConfig:
@@ -37,11 +41,9 @@ def target_batch(config: TrainConfig, budget_factor: float) -> BatchConfig:
     return _part(config, config.batch.structures - _replayed(config), budget_factor)
 
 
-def open_replay(config: TrainConfig, model: CHGNet, context: TrainContext, budget_factor: float) -> "Replay | None":
+def open_replay(config: TrainConfig, model: CHGNet, context: TrainContext) -> "Replay | None":
     """The second data set of a run, if it has one; the model is on its device."""
-    if config.replay.path is None:
-        return None
-    return Replay(config, config.replay.path, model, context, budget_factor)
+    return None if config.replay.path is None else Replay(config, config.replay.path, model, context)
 
 
 class Replay:
@@ -52,12 +54,9 @@ class Replay:
         path: of the prepared data.
         model: of the target functional, whose layers are shared.
         context: this rank.
-        budget_factor: budgets of the micro-batches over the config's.
     """
 
-    def __init__(
-        self, config: TrainConfig, path: str, model: CHGNet, context: TrainContext, budget_factor: float = 1.0
-    ) -> None:
+    def __init__(self, config: TrainConfig, path: str, model: CHGNet, context: TrainContext) -> None:
         self._config = config
         self._context = context
         self._readout: Readout = config.replay.readout
@@ -66,7 +65,7 @@ class Replay:
         converter = model.graph_converter
         self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
         self._records = self.dataset.select("train")
-        self.plan_work(budget_factor)
+        self.plan_work(1.0, ())
         self.model = companion(model, self._readout)
         if config.model.init == "none":
             energies = fit_reference(*self.dataset.compositions_and_energies(self._records)).energies
@@ -74,20 +73,34 @@ class Replay:
             energies = reference_of(load_model(config.model))
         set_reference(self.model, np.asarray(energies))
 
-    def plan_work(self, budget_factor: float) -> None:
-        """Spread the records over ranks and micro-batches; steps that are asked for from now on are planned so."""
+    def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
+        """Spread the records over ranks and micro-batches; steps that are asked for from now on are planned so.
+
+        Args:
+            budget_factor: budgets of the micro-batches over the config's.
+            left_out_shards: shards to do without; those of the other data set have no `PREFIX`.
+        """
         batch = _part(self._config, _replayed(self._config), budget_factor)
         seed, rank, world_size = self._config.run.seed + 1, self._context.rank, self._context.world_size
-        self._sampler = StepSampler(self.dataset.index, self._records, batch, seed, rank, world_size)
+        mine = [name.removeprefix(PREFIX) for name in left_out_shards if name.startswith(PREFIX)]
+        sampler = StepSampler(self.dataset.index, self._records, batch, seed, rank, world_size)
+        self._sampler = sampler.without(self.dataset.records_of(mine))
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters that the target's model does not have, by name."""
         return own_parameters(self.model, self._readout)
 
     def steps(self, first: int) -> Iterator[tuple[StepPlan, list[GraphBatch]]]:
-        """Plan and batches of each global step from `first` on, without end."""
-        for plan, batches in BatchLoader(self.dataset, self._plans(first), self._data):
-            yield plan, [batch.to(self._context.device) for batch in batches]
+        """Plan and batches of each global step from `first` on, without end.
+
+        Raises:
+            DamagedShardError: records cannot be read; its shard has the `PREFIX`.
+        """
+        try:
+            for plan, batches in BatchLoader(self.dataset, self._plans(first), self._data):
+                yield plan, [batch.to(self._context.device) for batch in batches]
+        except DamagedShardError as error:
+            raise DamagedShardError(str(error), PREFIX + error.shard) from error
 
     def state_dict(self) -> dict[str, Tensor]:
         """What is not shared with the target's model."""

@@ -24,7 +24,7 @@ from rung.training.distributed import gather_text, wait_for_all
 from rung.training.gentle import GentleTransfer
 from rung.training.loss import loss_weights
 from rung.training.metrics import Metrics, errors_from_sums
-from rung.training.replay import open_replay, target_batch
+from rung.training.replay import Replay, open_replay, target_batch
 from rung.training.resilience.storage import insist
 from rung.training.resilience.writer import CheckpointWriter
 from rung.training.run import INITIAL_NAME, RunFolder
@@ -74,6 +74,7 @@ class Session:
                 f"{config.data.path} has no training records: prepare more data, lower split.* there, or"
                 " raise data.subset"
             )
+        self._replay: Replay | None = None
         self.plan_work(1.0, [])
 
     @property
@@ -82,15 +83,17 @@ class Session:
         return self.config.training.epochs * self.sampler.steps_per_epoch
 
     def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
-        """Spread the data over ranks and micro-batches."""
+        """Spread the data over ranks and micro-batches, that of the second functional too once it is open."""
         batch = target_batch(self.config, budget_factor)
-        left_out = self.dataset.records_of(left_out_shards)
+        left_out = self.dataset.records_of(left_out_shards)  # a name with the prefix of replay is none of these
         train, seed = self.records["train"], self.config.run.seed
         context = self.context
         sampler = StepSampler(self.dataset.index, train, batch, seed, context.rank, context.world_size)
         self.sampler = sampler.without(left_out)
         self.validator = Validator(self.dataset, context, self.config.data, batch)
         self._held_out = {split: np.setdiff1d(self.records[split], left_out) for split in HELD_OUT}
+        if self._replay is not None:
+            self._replay.plan_work(budget_factor, left_out_shards)
 
     def open(self, model: CHGNet, progress: Progress, anchor: Mapping[str, Tensor]) -> None:
         """Put the model on the device, freeze what the config freezes, and set up the update.
@@ -107,7 +110,9 @@ class Session:
         gentle = GentleTransfer(self.model, self.config.model, self.config.transfer, anchor)
         trained = self.config.reference.mode == "trainable"
         prepare_reference(self.model, "trainable" if trained else "frozen", None)  # keeps the energies
-        replay = open_replay(self.config, self.model, self.context, progress.budget_factor)
+        self._replay = replay = open_replay(self.config, self.model, self.context)
+        if replay is not None:
+            replay.plan_work(progress.budget_factor, progress.left_out_shards)
         self.step = TrainStep(self.model, self.config, self.context, gentle, replay)
         self.progress = progress
 
@@ -213,8 +218,6 @@ class Session:
         progress, batch = self.progress, self.config.batch
         progress.budget_factor /= 2
         self.plan_work(progress.budget_factor, progress.left_out_shards)
-        if self.step.replay is not None:
-            self.step.replay.plan_work(progress.budget_factor)
         self.incident(
             "out of memory",
             f"{who}. All ranks go on with half of what they evaluated at once: batch.max_bonds"

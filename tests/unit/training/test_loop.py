@@ -201,6 +201,27 @@ def test_a_damaged_shard_is_left_out_by_choice_and_named(make_config, damaged, w
     assert state_of(config)["progress"]["left_out_shards"] == [name]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_shard_of_the_second_functional_is_left_out_too(make_config, shards, damaged, workers):
+    folder, name = damaged
+    keys = {
+        "data": {"path": str(shards), "workers": workers},
+        "replay": {"path": str(folder), "share": 0.5},
+        "batch": {"structures": 8},
+        "training": {"epochs": 3},
+    }
+    with pytest.raises(DamagedShardError, match=name):
+        train(make_config("refused", **keys), cpu())
+    whole, halves = (make_config(run, faults={"damaged_shards": "skip"}, **keys) for run in ("whole", "halves"))
+    assert train(whole, cpu()).completed
+    found = incidents_of(whole)
+    assert [(incident["kind"], incident["shard"]) for incident in found] == [("damaged shard", f"replay/{name}")]
+    train(halves, StopsAt(7))
+    assert train(halves, cpu()).completed
+    for key, weights in state_of(whole)["model"]["state_dict"].items():
+        assert torch.equal(state_of(halves)["model"]["state_dict"][key], weights), key
+
+
 class StopsAt(LocalContext):
     def __init__(self, step):
         super().__init__("cpu")

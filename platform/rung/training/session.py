@@ -2,13 +2,14 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from chgnet.model import CHGNet
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rung.config.secrets import redacted
@@ -21,9 +22,10 @@ from rung.model.reference import prepare_reference
 from rung.model.weights import from_state, load
 from rung.training.context import TrainContext
 from rung.training.distributed import gather_text, wait_for_all
+from rung.training.elements import ElementSums
 from rung.training.gentle import GentleTransfer
 from rung.training.loss import loss_weights
-from rung.training.metrics import Metrics, errors_from_sums
+from rung.training.metrics import ErrorSums, Metrics, errors_from_sums
 from rung.training.replay import Replay, open_replay, target_batch
 from rung.training.resilience.storage import insist
 from rung.training.resilience.writer import CheckpointWriter
@@ -36,6 +38,8 @@ from rung.training.validate import Validator
 logger = logging.getLogger(__name__)
 
 HELD_OUT = ("validation", "test")
+
+_Sums = TypeVar("_Sums", ErrorSums, ElementSums)
 
 
 class MemoryBudgetError(RuntimeError):
@@ -148,11 +152,21 @@ class Session:
     def errors(self, split: str, model: CHGNet | None = None) -> Metrics:
         """Errors on one split of a model, by default of the one in training as it stands."""
         model, loss = model or self.model, self.config.loss
+        sums = self._evaluated(split, lambda records: self.validator.sums(model, records, loss))
+        return errors_from_sums(sums.reduced(), loss_weights(loss))
+
+    def errors_by_element(self, model: CHGNet) -> dict[str, dict[str, Metrics]]:
+        """Errors by element on the test materials, or on validation where there are none, under the split's name."""
+        split = "test" if len(self._held_out["test"]) else "validation"
+        return {split: self._evaluated(split, lambda records: self.validator.element_sums(model, records)).errors()}
+
+    def _evaluated(self, split: str, evaluate: Callable[[NDArray[np.int64]], _Sums]) -> _Sums:
+        """This rank's sums over its share of a split; done again on all ranks where one lacked memory or records."""
         while True:
             records = self._held_out[split]
             damage, sums, short = None, None, 0
             try:
-                sums = self.validator.sums(model, records, loss)
+                sums = evaluate(records)
             except DamagedShardError as error:
                 damage = self.bearable(error)
             except (RuntimeError, MemoryError) as error:
@@ -161,12 +175,7 @@ class Session:
                 short = self.validator.largest_batch(records)
             where = f"the evaluation after step {self.progress.step}"
             if not (self.leave_out(damage) or self.lower_budget(short, where)) and sums is not None:
-                return errors_from_sums(sums.reduced(), loss_weights(loss))
-
-    def errors_by_element(self, model: CHGNet) -> dict[str, dict[str, Metrics]]:
-        """Errors by element on the test materials, or on validation where there are none, under the split's name."""
-        split = "test" if len(self._held_out["test"]) else "validation"
-        return {split: self.validator.errors_by_element(model, self._held_out[split])}
+                return sums
 
     def bearable(self, damage: DamagedShardError) -> DamagedShardError:
         """The same, unless the config does not put up with it.

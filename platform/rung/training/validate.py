@@ -38,12 +38,12 @@ class Validator:
             sums.add(target_errors(prediction, batch, loss).sums)
         return sums
 
-    def errors_by_element(self, model: CHGNet, record_ids: NDArray[np.int64]) -> dict[str, Metrics]:
-        """MAE of each element over the records, as `ElementSums.errors`. Every rank gets the same figures."""
+    def element_sums(self, model: CHGNet, record_ids: NDArray[np.int64]) -> ElementSums:
+        """Sums of errors by element over this rank's share of the records."""
         sums = ElementSums(self._context.device)
         for prediction, batch in self._predictions(model, record_ids):
             sums.add(prediction, batch)
-        return sums.errors()
+        return sums
 
     def largest_batch(self, record_ids: NDArray[np.int64]) -> int:
         """The most structures that this rank evaluates at once."""

@@ -23,7 +23,7 @@ def test_errors_by_element_are_those_of_a_plain_loop(small_dataset, max_bonds):
     validator = Validator(
         dataset, LocalContext("cpu"), DataConfig(path=str(small_dataset)), BatchConfig(max_bonds=max_bonds)
     )
-    found = validator.errors_by_element(model, ids)
+    found = validator.element_sums(model, ids).errors()
 
     records = [dataset[record_id] for record_id in ids.tolist()]
     sums = {}
@@ -43,6 +43,5 @@ def test_errors_by_element_are_those_of_a_plain_loop(small_dataset, max_bonds):
 def test_no_records_give_no_errors(small_dataset):
     dataset = ShardDataset(small_dataset)
     validator = Validator(dataset, LocalContext("cpu"), DataConfig(path=str(small_dataset)), BatchConfig())
-    assert (
-        validator.errors_by_element(build(ModelConfig.model_validate(SMALL_MODEL)), np.array([], dtype=np.int64)) == {}
-    )
+    model = build(ModelConfig.model_validate(SMALL_MODEL))
+    assert validator.element_sums(model, np.array([], dtype=np.int64)).errors() == {}

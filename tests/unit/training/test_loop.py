@@ -181,6 +181,27 @@ def damaged(request, shards, tmp_path):
     return folder, path.stem
 
 
+def test_without_memory_errors_by_element_are_found_in_smaller_parts(make_config, monkeypatch):
+    whole, cut = make_config("whole"), make_config("cut")
+    train(whole, cpu())
+    real = validate.Validator.element_sums
+
+    def limited(self, model, record_ids):
+        if self.largest_batch(record_ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(self, model, record_ids)
+
+    monkeypatch.setattr(validate.Validator, "element_sums", limited)
+    big = cut.model_copy(update={"batch": cut.batch.model_copy(update={"max_bonds": 2000, "max_angles": 2000})})
+    assert train(big, cpu()).completed
+    assert "rank 0 ran out of memory in the evaluation after step" in incidents_of(cut)[0]["text"]
+    first, second = (
+        json.loads((RunFolder.of(config).path / "elements.json").read_text())["test"] for config in (whole, cut)
+    )
+    assert first.keys() == second.keys()
+    assert all(second[element] == pytest.approx(first[element], rel=1e-4) for element in first)
+
+
 def test_a_damaged_shard_is_refused_by_name(make_config, damaged):
     folder, name = damaged
     config = make_config(data={"path": str(folder)}, training={"epochs": 1}, batch={"structures": 4})

@@ -69,7 +69,8 @@
   };
   // Parallel coordinates know numbers on linear axes alone: names and logarithms become ticks.
   const asDimension = (dimension) => {
-    const { scale, ...rest } = dimension;
+    const { scale, ...given } = dimension;
+    const rest = { ...given, shown: given.values };
     if (rest.values.some((value) => typeof value === "string")) {
       const names = [...new Set(rest.values)];
       return { ...rest, values: rest.values.map((v) => names.indexOf(v)), tickvals: names.map((_, at) => at), ticktext: names };
@@ -80,11 +81,48 @@
     const ticks = known.length ? logTicks(Math.min(...known), Math.max(...known)) : [];
     return { ...rest, values, tickvals: ticks, ticktext: ticks.map((tick) => Number((10 ** tick).toPrecision(2)).toString()) };
   };
+  // Plotly draws them by WebGL, which some browsers lack: then the same lines, plainly, without brushing.
+  let lacksWebGl = false;
+  const span = (values) => {
+    const known = values.filter((value) => value !== null);
+    const [low, high] = [Math.min(...known), Math.max(...known)];
+    return (value) => (value === null ? null : high > low ? (value - low) / (high - low) : 0.5);
+  };
+  const lineColour = ({ colorscale, reversescale }, share) =>
+    colorscale[Math.round((reversescale ? 1 - share : share) * (colorscale.length - 1))][1];
+  const shortly = (value) => (typeof value === "number" ? Number(value.toPrecision(4)) : value ?? "none").toString();
+  const plainLines = ({ dimensions, line }) => {
+    const shares = dimensions.map((one) => one.values.map(span(one.values)));
+    return line.color.map(span(line.color)).map((share, row) => ({
+      type: "scatter", mode: "lines", showlegend: false, hovertemplate: "%{text}<extra></extra>",
+      x: dimensions.map((_, at) => at), y: shares.map((values) => values[row]),
+      text: dimensions.map((one) => `${one.label}: ${shortly(one.shown[row])}`),
+      line: { width: 1.5, color: lineColour(line, share ?? 0.5) },
+    }));
+  };
+  const endsOf = (one, at) => {
+    const known = one.values.map((value, row) => [value, one.shown[row]]).filter(([value]) => value !== null);
+    known.sort(([first], [second]) => first - second);
+    return [known[0], known.at(-1)].map(([, shown], top) => ({
+      x: at, y: top, yshift: top ? 12 : -12, showarrow: false, text: shortly(shown),
+    }));
+  };
+  const plainLayout = ({ dimensions }) => ({
+    annotations: dimensions.flatMap(endsOf), hovermode: "closest",
+    xaxis: {
+      side: "top", fixedrange: true, zeroline: false, gridcolor: variable("--soft"),
+      range: [-0.3, dimensions.length - 0.7],
+      tickvals: dimensions.map((_, at) => at), ticktext: dimensions.map((one) => one.label),
+    },
+    yaxis: { visible: false, range: [-0.12, 1.12], fixedrange: true },
+  });
   const traces = (chart) => chart.traces.map(({ only, ...trace }) => {
     const conditions = Object.entries(only ?? {}).map(([header, name]) => [place(chart, header), escapeText(name)]);
     const chosen = chart.cells.filter((row) => conditions.every(([at, name]) => row[at] === name));
     const filled = fill(trace, chart, chosen);
-    return filled.dimensions ? { ...filled, dimensions: filled.dimensions.map(asDimension) } : filled;
+    if (!filled.dimensions) return filled;
+    const line = { ...filled.line, reversescale: isDark() };  // the lowest stand out on either page
+    return { ...filled, line, dimensions: filled.dimensions.map(asDimension) };
   });
   const merge = (base, more) => {
     const merged = { ...base };
@@ -119,16 +157,23 @@
     if (!charts.has(figure)) charts.set(figure, load(figure));
     return charts.get(figure);
   };
-  const draw = (figure, width) => {
+  const draw = async (figure, width) => {
     const plot = figure.querySelector(".plot");
     const chart = dataOf(figure);
-    const wanted = layout(chart, plot.clientWidth < 480);
     const config = {
       displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: figure.dataset.file },
     };
+    const [drawn, wanted] = [traces(chart), layout(chart, plot.clientWidth < 480)];
+    const show = (lines, look) => window.Plotly.react(plot, lines, width ? { ...look, width, autosize: false } : look, config);
     figure.dataset.drawn = "yes";
-    return window.Plotly.react(plot, traces(chart), width ? { ...wanted, width, autosize: false } : wanted, config);
+    const parallel = drawn[0]?.type === "parcoords";
+    if (!parallel || !lacksWebGl) await show(drawn, wanted);
+    lacksWebGl ||= plot.querySelector(".no-webgl") !== null;
+    if (parallel && lacksWebGl) {
+      window.Plotly.purge(plot);
+      await show(plainLines(drawn[0]), merge(wanted, plainLayout(drawn[0])));
+    }
   };
   const drawWhenSeen = async (figure) => {
     try {

@@ -207,7 +207,9 @@ def test_a_driver_that_is_killed_twice(storage, small_dataset, start_weights):
     assert not psutil.wait_procs(left_behind, timeout=120)[1]
     client = MlflowClient(tracking_uri=f"sqlite:///{storage}/mlflow.db")
     experiment = client.get_experiment_by_name("rung").experiment_id
-    assert len(client.search_runs([experiment])) == 1 + 4  # no run has a second one in MLflow
+    runs = client.search_runs([experiment])
+    assert len(runs) == 1 + 4, "no run has a second one in MLflow"
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
 
 
 def wait_for_epoch(path, process):

@@ -91,6 +91,8 @@ class SweepJournal(Callback):
 
     def drop(self, number: int) -> None:
         """A trial that waited will not go on."""
+        if self._tracker is not None:  # it may have been an earlier start that trained it
+            self._tracker.follow(number, self._trials.config_of(self._trials[number]))
         self._end(number, "pruned", "")
 
     def outcomes(self) -> list[Outcome]:

@@ -45,7 +45,7 @@ class Named:
 
 
 def draw_bars(panels: Sequence[Panel], categories: Sequence[str], title: str, path: Path) -> None:
-    """Bars with the spread over seeds, logarithmic; side by side for each series."""
+    """Bars with the spread over seeds, side by side for each series; logarithmic where they differ tenfold."""
     with mpl.rc_context(_STYLE):
         figure, all_axes = _figure(len(panels), title)
         for axes, panel in zip(all_axes, panels, strict=True):
@@ -54,9 +54,11 @@ def draw_bars(panels: Sequence[Panel], categories: Sequence[str], title: str, pa
                 places = np.arange(len(categories)) + (at - (len(panel.series) - 1) / 2) * width
                 mean, spread = np.array(pairs).T
                 axes.bar(places, mean, width, yerr=spread, label=name, color=LIGHT[at], capsize=2)
-            smallest = min(mean for pairs in panel.series.values() for mean, _ in pairs)
-            axes.set(ylabel=panel.y, yscale="log")
-            axes.set_ylim(bottom=smallest / 2)
+            means = [mean for pairs in panel.series.values() for mean, _ in pairs]
+            axes.set(ylabel=panel.y)
+            if max(means) > 10 * min(means):
+                axes.set_yscale("log")
+                axes.set_ylim(bottom=min(means) / 2)
             axes.set_xticks(np.arange(len(categories)), categories, rotation=20)
             _finish(axes, legend=len(panel.series) > 1)
         _save(figure, path)
@@ -74,6 +76,9 @@ def draw_curves(panels: Sequence[Panel], x: str, title: str, path: Path) -> None
                     places, mean, spread, label=name, color=LIGHT[at], marker=_MARKERS[at], capsize=2, linewidth=1.5
                 )
             axes.set(xlabel=x, ylabel=panel.y, xscale="log", yscale="log")
+            known = sorted({place for places in (panel.x or {}).values() for place in places})
+            axes.set_xticks(known, [f"{place:g}" for place in known])
+            axes.xaxis.set_minor_formatter(NullFormatter())
             _finish(axes, legend=True)
         _save(figure, path)
 
@@ -103,10 +108,11 @@ def _figure(panels: int, title: str, height: float = 3.8) -> tuple[Figure, list[
 
 
 def _finish(axes: Axes, *, legend: bool) -> None:
-    """Plain numbers on the logarithmic axis of heights."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    """Plain numbers on an axis of heights that is logarithmic."""
+    if axes.get_yscale() == "log":
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if legend:
         axes.legend(fontsize=8)
 

@@ -50,8 +50,17 @@ class Group:
     settings: tuple[Setting, ...]
 
 
-def groups(tree: type[Section], key: str = "", meaning: str = "") -> Iterator[Group]:
-    """Every section of a config, outer before inner, in the order of declaration."""
+def groups(
+    tree: type[Section], key: str = "", meaning: str = "", *, given: Section | None = None
+) -> Iterator[Group]:
+    """Every section of a config, outer before inner, in the order of declaration.
+
+    Args:
+        tree: the config's class.
+        key: under which it stands in a larger one.
+        meaning: of that key.
+        given: what the section is where the key is absent, if that is not the section with its own defaults.
+    """
     schema = tree.model_json_schema()
     prefix = f"{key}." if key else ""
     settings = []
@@ -59,7 +68,8 @@ def groups(tree: type[Section], key: str = "", meaning: str = "") -> Iterator[Gr
     for name, field in tree.model_fields.items():
         section = _section(field.annotation)
         if section:
-            inner.append(groups(section, prefix + name, field.description or ""))
+            default = field.default if isinstance(field.default, Section) else None
+            inner.append(groups(section, prefix + name, field.description or "", given=default))
             continue
         declared = schema["properties"][name]
         settings.append(
@@ -68,7 +78,7 @@ def groups(tree: type[Section], key: str = "", meaning: str = "") -> Iterator[Gr
                 meaning=field.description or "",
                 allowed=_allowed(declared),
                 choices=tuple(declared.get("enum", ())),
-                default=None if field.is_required() else shown(field.default),
+                default=None if field.is_required() else shown(getattr(given, name, field.default)),
                 annotation=field.annotation,
             )
         )

@@ -50,9 +50,7 @@ class Group:
     settings: tuple[Setting, ...]
 
 
-def groups(
-    tree: type[Section], key: str = "", meaning: str = "", *, given: Section | None = None
-) -> Iterator[Group]:
+def groups(tree: type[Section], key: str = "", meaning: str = "", *, given: Section | None = None) -> Iterator[Group]:
     """Every section of a config, outer before inner, in the order of declaration.
 
     Args:

@@ -4,6 +4,8 @@ import contextlib
 import io
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -27,6 +29,9 @@ BLOCK = re.compile(
     r"(?P<runs><!-- runs -->\n+)?^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<prints>.*?)^```)?",
     flags=re.MULTILINE | re.DOTALL,
 )
+
+# A block after <!-- session -->: one command, and all that it says.
+SESSION = re.compile(r"<!-- session -->\n+```\n\$ python (?P<command>.*)\n(?P<says>(?:.*\n)*?)```")
 
 
 def named(path: Path) -> str:
@@ -75,6 +80,22 @@ def test_python_of_the_guide(place, match, tmp_path, monkeypatch):
     with contextlib.redirect_stdout(printed):
         exec(code, {})
     assert match["prints"] is None or printed.getvalue() == match["prints"]
+
+
+@pytest.mark.parametrize(
+    "session",
+    [match for path in PAGES for match in SESSION.finditer(path.read_text())],
+    ids=lambda match: match["command"],
+)
+def test_sessions_of_the_guide(session, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    argv = shlex.split(session["command"])
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(argv[0], run_name="__main__")
+    said = capsys.readouterr()
+    assert said.out + said.err == session["says"]
+    assert stopped.value.code == (2 if said.err else 0)
 
 
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="MkDocs is not installed: pip install -e '.[dev]'")

@@ -33,6 +33,10 @@ BLOCK = re.compile(
 # A block after <!-- session -->: one command, and all that it says.
 SESSION = re.compile(r"<!-- session -->\n+```\n\$ python (?P<command>.*)\n(?P<says>(?:.*\n)*?)```")
 
+# A paragraph or table after <!-- measured -->: all of its figures stand in the benchmarks' README.
+MEASURED = re.compile(r"<!-- measured -->\n+(?P<text>(?:.+\n)+)")
+FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
+
 
 def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -80,6 +84,14 @@ def test_python_of_the_guide(place, match, tmp_path, monkeypatch):
     with contextlib.redirect_stdout(printed):
         exec(code, {})
     assert match["prints"] is None or printed.getvalue() == match["prints"]
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if MEASURED.search(path.read_text())], ids=named)
+def test_measured_figures_are_those_of_the_benchmarks(path):
+    measured = {figure.rstrip(",") for figure in FIGURE.findall((ROOT / "tests/benchmarks/README.md").read_text())}
+    texts = [LINK.sub("]", match["text"]) for match in MEASURED.finditer(path.read_text())]
+    quoted = [figure.rstrip(",") for text in texts for figure in FIGURE.findall(text)]
+    assert not set(quoted) - measured
 
 
 @pytest.mark.parametrize(

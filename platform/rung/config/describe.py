@@ -18,6 +18,7 @@ _KINDS = {
     "string": "text",
     "boolean": "true or false",
     "null": "null",
+    "object": "a mapping",
 }
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 _SHOWN_CHARACTERS = 80
@@ -50,15 +51,8 @@ class Group:
     settings: tuple[Setting, ...]
 
 
-def groups(tree: type[Section], key: str = "", meaning: str = "", *, given: Section | None = None) -> Iterator[Group]:
-    """Every section of a config, outer before inner, in the order of declaration.
-
-    Args:
-        tree: the config's class.
-        key: under which it stands in a larger one.
-        meaning: of that key.
-        given: what the section is where the key is absent, if that is not the section with its own defaults.
-    """
+def groups(tree: type[Section], key: str = "", meaning: str = "") -> Iterator[Group]:
+    """Every section of a config, outer before inner, in the order of declaration."""
     schema = tree.model_json_schema()
     prefix = f"{key}." if key else ""
     settings = []
@@ -66,8 +60,7 @@ def groups(tree: type[Section], key: str = "", meaning: str = "", *, given: Sect
     for name, field in tree.model_fields.items():
         section = _section(field.annotation)
         if section:
-            default = field.default if isinstance(field.default, Section) else None
-            inner.append(groups(section, prefix + name, field.description or "", given=default))
+            inner.append(groups(section, prefix + name, field.description or ""))
             continue
         declared = schema["properties"][name]
         settings.append(
@@ -76,7 +69,7 @@ def groups(tree: type[Section], key: str = "", meaning: str = "", *, given: Sect
                 meaning=field.description or "",
                 allowed=_allowed(declared),
                 choices=tuple(declared.get("enum", ())),
-                default=None if field.is_required() else shown(getattr(given, name, field.default)),
+                default=None if field.is_required() else shown(field.default),
                 annotation=field.annotation,
             )
         )

@@ -64,7 +64,7 @@ def test_reference_names_every_key_with_default_unit_and_bounds():
     text = page()
     assert "| `graph.atom_cutoff` | a number > 0 and &lt;= 20 (Å) | `6.0` |" in text
     assert "| `source.kind` | one of mptrj, matpes, mp_api, vasp, ase, atoms, surrogate | required |" in text
-    assert "| `parallel.workers` | a whole number >= 1 or null (processes) | `1` |" in text  # predict's own default
+    assert "| `sweep.space` | a mapping | required |" in text
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)

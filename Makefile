@@ -10,7 +10,7 @@ BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
 demo sweep-demo cluster-demo test test-all: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo sweep-demo cluster-demo test test-all lint k8s-lint bench clean-demo
+.PHONY: demo sweep-demo cluster-demo test test-all lint k8s-lint docs bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
@@ -38,6 +38,10 @@ lint: $(READY)                 ## style and types
 
 k8s-lint: $(READY) $(CHECKOV)  ## checkov and hadolint over k8s, with the exceptions of tests/k8s/lint.py
 	PYTHONPATH=.:platform $(PY) -m tests.k8s.lint
+
+docs: $(READY)                 ## the reference of the settings, and the whole guide as a site in site/
+	$(PY) -m rung.config.document docs/reference/configuration.md
+	$(PY) -m mkdocs build --strict
 
 bench: $(READY) $(BENCHES:%=bench-%)  ## every benchmark; figures in tests/benchmarks/results
 

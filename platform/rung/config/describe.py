@@ -18,6 +18,7 @@ _KINDS = {
     "string": "text",
     "boolean": "true or false",
     "null": "null",
+    "object": "a mapping",
 }
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 _SHOWN_CHARACTERS = 80

@@ -17,7 +17,8 @@ JOBS = sorted(path for path in (ROOT / "jobs").glob("*.py") if "run_job" in path
 
 def shown_commands() -> list[str]:
     """Commands of the README and the guides, of the jobs' docstrings and of the configs' heads."""
-    guides = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    others = ("README.md", "CONTRIBUTING.md", "k8s/README.md", "data_prep/README.md", "tests/benchmarks/README.md")
+    guides = [*(ROOT / name for name in others), *sorted((ROOT / "docs").rglob("*.md"))]
     texts = [path.read_text() for path in [*guides, *JOBS, *CONFIGS]]
     pattern = r"^(?:# +| +)?(?:ray job submit .*-- +)?(?:python|torchrun --nproc-per-node \d+) +(jobs/[^#\n]+)"
     found = (re.findall(pattern, text.replace("\\\n", " "), flags=re.MULTILINE) for text in texts)

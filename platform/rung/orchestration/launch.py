@@ -61,8 +61,9 @@ def finished_summary(config: TrainConfig) -> TrainSummary | None:
     state = folder.checkpoints().newest()
     if not summary.completed or state is None:
         return None
-    check_same_run(config, manifest_hash(config.data.path), state, folder.path)
-    return summary
+    changes = check_same_run(config, manifest_hash(config.data.path), state, folder.path)
+    more = any(change.startswith("training.epochs:") for change in changes)  # the run may be asked to go on
+    return None if more else summary
 
 
 def sinks_of(config: TrainConfig) -> list[MetricSink]:

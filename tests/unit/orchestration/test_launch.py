@@ -45,6 +45,9 @@ def test_a_complete_run_needs_no_cluster(make_config):
     assert launch(on_ray) == summary
     with pytest.raises(ValueError, match=r"optimizer\.learning_rate"):
         launch(make_config(launcher={"kind": "ray"}, optimizer={"learning_rate": 1e-4}))
+    run = on_ray.run.model_copy(update={"allow_changes": ["training.epochs"]})
+    longer = on_ray.model_copy(update={"run": run, "training": on_ray.training.model_copy(update={"epochs": 99})})
+    assert finished_summary(longer) is None, "there are epochs left"
 
 
 def test_torchrun_without_torchrun_is_refused(make_config, monkeypatch):

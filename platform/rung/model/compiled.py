@@ -24,9 +24,11 @@ from rung.model import rows
 from rung.model.arrays import Along, Found, Kept, Passed, Perceptron, Routing, Terms
 from rung.model.gate import Parameters
 from rung.model.routes import Inputs, Product, Routes
+from rung.model.workspace import Workspace
 
 # Products of a hundred rows are too small to share among threads: waiting would take longer than computing.
 _BLAS = ThreadpoolController()
+_WORKSPACE = Workspace()
 
 
 def fits(terms: Sequence[Tensor | Product]) -> bool:
@@ -122,8 +124,8 @@ class _Messages(torch.autograd.Function):
         ctx: Any, routing: Routing, routes: Routes, weight: Tensor | None, *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         arrays = _Arrays(routing, weight, tensors)
-        inputs = torch.empty(2, routes.num_messages, arrays.perceptron.matrix.shape[1])
-        normal = torch.empty(2, routes.num_messages, arrays.width)
+        inputs = _WORKSPACE.empty(2, routes.num_messages, arrays.perceptron.matrix.shape[1])
+        normal = _WORKSPACE.empty(2, routes.num_messages, arrays.width)
         inverse = torch.empty(2, routes.num_messages)
         result = torch.zeros(routes.num_targets, arrays.width)
         with _one_thread():
@@ -166,7 +168,7 @@ class _MessagesGradient(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         arrays = _Arrays(routing, tensors[0], tensors[1:])
         nothing = _none(arrays.width)
-        pulled = torch.empty_like(inputs)
+        pulled = _WORKSPACE.empty(*inputs.shape)
         found = arrays.room(_NOTHING, with_terms=True)._replace(pulled=pulled.numpy())
         passed = Passed(_array(gradient), nothing, nothing, nothing)
         with _one_thread():
@@ -184,7 +186,8 @@ class _MessagesGradient(torch.autograd.Function):
         inverse, pulled, gradient, inputs, normal, weight, *tensors = ctx.saved_tensors
         arrays = _Arrays(ctx.routing, weight, tensors)
         learns = _Learns.of(ctx.needs_input_grad[6:])
-        by_sums, by_inputs, by_outputs = torch.zeros_like(gradient), torch.empty_like(inputs), torch.empty_like(normal)
+        by_sums = torch.zeros_like(gradient)
+        by_inputs, by_outputs = _WORKSPACE.empty(*inputs.shape), _WORKSPACE.empty(*normal.shape)
         found = arrays.room(learns, with_terms=False)._replace(
             by_sums=by_sums.numpy(), by_inputs=by_inputs.numpy(), by_outputs=by_outputs.numpy()
         )

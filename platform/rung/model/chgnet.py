@@ -110,13 +110,15 @@ class _Topology:
     """Who passes messages to whom; derived once per evaluation, without gradients.
 
     Attributes:
-        bonds: over short bonds, and over all others: from the second atom of each to the first, and from the first to
-            the second; as one sum or as two.
+        ranges: numbers of bonds in the ranges that are summed apart: short ones and all others, or all at once.
+        bonds: in each range, from the second atom of each bond to the first, and from the first to the second; as one
+            sum or as two.
         spokes: (2 * num_short_bonds,) centre atom of each directed short bond, all forward, then all backward.
         to_bonds: from each angle to its first bond, weighted by its second.
         to_angles: to each angle itself.
     """
 
+    ranges: tuple[int, ...]
     bonds: tuple[tuple[Routes, ...], ...]
     spokes: Tensor
     to_bonds: Routes
@@ -129,9 +131,12 @@ def _topology(batch: GraphBatch, *, learns: bool) -> _Topology:
     # A bond of an atom with its own image is forward by this rule in both senses, and rightly: both have one centre.
     spoke_i = bond_i + short * (batch.angle_centre != first[bond_i])
     sides = (spoke_i, bond_j, None)
-    num_atoms, ranges = len(batch.atomic_numbers), batch.bond_atoms.split((short, batch.num_bonds - short), dim=1)
+    num_atoms = len(batch.atomic_numbers)
+    # The compiled loops of a CPU take each range's own product; a GPU is better off with fewer and longer sums.
+    ranges = (batch.num_bonds,) if first.device.type == "cuda" else (short, batch.num_bonds - short)
     return _Topology(
-        bonds=tuple(_both_ways(ends, num_atoms, learns=learns) for ends in ranges),
+        ranges=ranges,
+        bonds=tuple(_both_ways(ends, num_atoms, learns=learns) for ends in batch.bond_atoms.split(ranges, dim=1)),
         spokes=torch.cat((first[:short], second[:short])),
         to_bonds=Routes(sides, bond_j, bond_i, num_angles, short, learns),
         to_angles=Routes(sides, None, None, num_angles, num_angles, learns),
@@ -160,7 +165,8 @@ def _network(
     bond_embedding = padded(model.bond_embedding.weight)
     bonds = _Bonds(F.linear(short, bond_embedding), others, bond_embedding)
     angles, embedding = bases.angles, padded(model.angle_embedding.weight)
-    weights = tuple(F.linear(basis, padded(model.bond_weights_ag.weight)) for basis in (short, others))
+    weight = padded(model.bond_weights_ag.weight)
+    weights = tuple(F.linear(basis, weight) for basis in bases.atom_graph.split(topology.ranges))
     short_weights = F.linear(bases.bond_graph, padded(model.bond_weights_bg.weight))
 
     for depth in range(model.n_conv - 1):
@@ -209,10 +215,12 @@ def _atom_change(
     weight, bias = first_layer(perceptron(layer))
     of_bonds, rest = weight[:, width:-width], after_first_layer(perceptron(layer))
     ends, starts = F.linear(atoms, weight[:, :width], bias), F.linear(atoms, weight[:, -width:])
-    edges = Product(bonds.short, of_bonds), Product(bonds.others, of_bonds @ bonds.embedding)
+    products = Product(bonds.short, of_bonds), Product(bonds.others, of_bonds @ bonds.embedding)
+    one_range = len(topology.ranges) == 1
+    edges = (torch.cat([product.computed() for product in products]),) if one_range else products
     sums = [
-        pass_messages(way, (ends, starts, product), weight_of_bonds, rest)
-        for ways, product, weight_of_bonds in zip(topology.bonds, edges, weights, strict=True)
+        pass_messages(way, (ends, starts, edge), weight_of_bonds, rest)
+        for ways, edge, weight_of_bonds in zip(topology.bonds, edges, weights, strict=True)
         for way in ways
     ]
     return layer.mlp_out(torch.stack(sums).sum(dim=0))

@@ -10,21 +10,29 @@ Indices = NDArray[np.int64]
 
 
 class Routing(NamedTuple):
-    """Rows that each message reads and is added to: (num_messages,) each."""
+    """Rows that each message reads and is added to, (num_messages,) each; how many in a row share the third term."""
 
     first: Indices
     second: Indices
-    third: Indices
+    shared: int
     weight: Indices
     target: Indices
 
 
 class Terms(NamedTuple):
-    """What is summed before the perceptron, or gradients by it: (rows, 2 * hidden_dim) each."""
+    """What is summed before the perceptron, or gradients by it; without rows where they are not wanted.
+
+    Attributes:
+        first: (rows, 2 * hidden_dim)
+        second: (rows, 2 * hidden_dim)
+        features: (num_messages / shared, features_dim) what the third term is made of.
+        matrix: (2, hidden_dim, features_dim) what makes it.
+    """
 
     first: Floats
     second: Floats
-    third: Floats
+    features: Floats
+    matrix: Floats
 
 
 class Perceptron(NamedTuple):
@@ -47,10 +55,12 @@ class Kept(NamedTuple):
     """What is kept of each message between derivatives.
 
     Attributes:
+        inputs: (2, num_messages, hidden_dim) sums of the terms; no rows without hidden layer.
         normal: (2, num_messages, feature_dim) result of the layer normalisations.
         inverse: (2, num_messages) inverse of the spread before it.
     """
 
+    inputs: Floats
     normal: Floats
     inverse: Floats
 
@@ -60,28 +70,31 @@ class Passed(NamedTuple):
 
     Attributes:
         by_sums: (num_targets, feature_dim)
-        by_outputs: (2, num_messages, feature_dim) by the outputs, from the second derivative; or no rows.
+        by_inputs: (2, num_messages, hidden_dim) by the sums of the terms, from the second derivative; or no rows.
+        by_outputs: (2, num_messages, feature_dim) by the outputs, likewise.
         pulled: (2, num_messages, hidden_dim) by the silu of the hidden values, from the first derivative; or no rows.
     """
 
     by_sums: Floats
+    by_inputs: Floats
     by_outputs: Floats
     pulled: Floats
 
 
 class Along(NamedTuple):
-    """Directions: gradients by what the first derivative found."""
+    """Directions: gradients by what the first derivative found. The terms' matrix is the matrix itself."""
 
     terms: Terms
     weight: Floats
 
 
 class Found(NamedTuple):
-    """Gradients by everything; shapes as in `Passed`. The parameters' have no rows where they are not wanted."""
+    """Gradients by everything; shapes as in `Passed`. What is not wanted has no rows."""
 
     terms: Terms
     weight: Floats
     perceptron: Perceptron
     by_sums: Floats
+    by_inputs: Floats
     by_outputs: Floats
     pulled: Floats

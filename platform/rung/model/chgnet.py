@@ -17,7 +17,7 @@ result agrees with upstream's `forward` to rounding. What makes it fast:
 - The last angle update feeds nothing and is left out; its parameters keep no gradient (see `unused_parameters`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -31,7 +31,7 @@ from rung.data.batch import GraphBatch
 from rung.model.geometry import bond_vectors, expand, forces_from, padded, stress_from
 from rung.model.layers import after_first_layer, angle_update, atom_conv, bond_conv, first_layer, perceptron
 from rung.model.message import pass_messages
-from rung.model.routes import Routes
+from rung.model.routes import Product, Routes
 from rung.model.support import require_supported
 
 
@@ -110,13 +110,16 @@ class _Topology:
     """Who passes messages to whom; derived once per evaluation, without gradients.
 
     Attributes:
-        bonds: from the second atom of each bond to the first, and from the first to the second; as one sum or as two.
+        ranges: numbers of bonds in the ranges that are summed apart: short ones and all others, or all at once.
+        bonds: in each range, from the second atom of each bond to the first, and from the first to the second; as one
+            sum or as two.
         spokes: (2 * num_short_bonds,) centre atom of each directed short bond, all forward, then all backward.
         to_bonds: from each angle to its first bond, weighted by its second.
         to_angles: to each angle itself.
     """
 
-    bonds: tuple[Routes, ...]
+    ranges: tuple[int, ...]
+    bonds: tuple[tuple[Routes, ...], ...]
     spokes: Tensor
     to_bonds: Routes
     to_angles: Routes
@@ -128,24 +131,28 @@ def _topology(batch: GraphBatch, *, learns: bool) -> _Topology:
     # A bond of an atom with its own image is forward by this rule in both senses, and rightly: both have one centre.
     spoke_i = bond_i + short * (batch.angle_centre != first[bond_i])
     sides = (spoke_i, bond_j, None)
+    num_atoms = len(batch.atomic_numbers)
+    # The compiled loops of a CPU take each range's own product; a GPU is better off with fewer and longer sums.
+    ranges = (batch.num_bonds,) if first.device.type == "cuda" else (short, batch.num_bonds - short)
     return _Topology(
-        bonds=_both_ways(batch, learns=learns),
+        ranges=ranges,
+        bonds=tuple(_both_ways(ends, num_atoms, learns=learns) for ends in batch.bond_atoms.split(ranges, dim=1)),
         spokes=torch.cat((first[:short], second[:short])),
         to_bonds=Routes(sides, bond_j, bond_i, num_angles, short, learns),
         to_angles=Routes(sides, None, None, num_angles, num_angles, learns),
     )
 
 
-def _both_ways(batch: GraphBatch, *, learns: bool) -> tuple[Routes, ...]:
-    first, second = batch.bond_atoms
-    num_atoms, num_bonds = len(batch.atomic_numbers), batch.num_bonds
+def _both_ways(bond_atoms: Tensor, num_atoms: int, *, learns: bool) -> tuple[Routes, ...]:
+    first, second = bond_atoms
+    num_bonds = len(first)
     if first.device.type == "cuda":  # where each message of a sum has a bond of its own, no two add to one gradient
         forward = Routes((first, second, None), None, first, num_bonds, num_atoms, learns)
         return forward, Routes((second, first, None), None, second, num_bonds, num_atoms, learns)
     # On a CPU both ways of a bond follow each other, so that its row is read from memory once.
-    ends, starts = batch.bond_atoms.T.flatten(), batch.bond_atoms.flip(0).T.flatten()
+    ends, starts = bond_atoms.T.flatten(), bond_atoms.flip(0).T.flatten()
     bonds = torch.arange(num_bonds).repeat_interleave(2)
-    return (Routes((ends, starts, bonds), bonds, ends, 2 * num_bonds, num_atoms, learns),)
+    return (Routes((ends, starts, bonds), bonds, ends, 2 * num_bonds, num_atoms, learns, shared=2),)
 
 
 def _network(
@@ -154,65 +161,74 @@ def _network(
     """Energy of each site (num_atoms,) in eV, without reference, and magnetic moments (num_atoms,) in μB."""
     bases = expand(model, batch, vectors)
     atoms = model.atom_embedding(batch.atomic_numbers - 1)
-    short, num_bonds = batch.num_short_bonds, batch.num_bonds
-    radial = bases.atom_graph.split((short, num_bonds - short))
+    short, others = bases.atom_graph.split((batch.num_short_bonds, batch.num_bonds - batch.num_short_bonds))
     bond_embedding = padded(model.bond_embedding.weight)
-    short_bonds = F.linear(radial[0], bond_embedding)
-    changes: Tensor | None = None  # of the short bonds, since their embedding
+    bonds = _Bonds(F.linear(short, bond_embedding), others, bond_embedding)
     angles, embedding = bases.angles, padded(model.angle_embedding.weight)
-    weights = F.linear(bases.atom_graph, padded(model.bond_weights_ag.weight))
+    weight = padded(model.bond_weights_ag.weight)
+    weights = tuple(F.linear(basis, weight) for basis in bases.atom_graph.split(topology.ranges))
     short_weights = F.linear(bases.bond_graph, padded(model.bond_weights_bg.weight))
 
     for depth in range(model.n_conv - 1):
-        edges = _edge_terms(atom_conv(model, depth), radial, bond_embedding, changes)
-        atoms = atoms + _atom_change(atom_conv(model, depth), topology, atoms, edges, weights)
+        atoms = atoms + _atom_change(atom_conv(model, depth), topology, atoms, bonds, weights)
         layer = bond_conv(model, depth)
-        terms = _angle_terms(perceptron(layer), topology, atoms, short_bonds, angles, embedding)
+        terms = _angle_terms(perceptron(layer), topology, atoms, bonds.short, angles, embedding)
         # The weight of an angle's first bond is common to all messages to that bond, so it follows the sum.
         sums = pass_messages(topology.to_bonds, terms, short_weights, after_first_layer(perceptron(layer)))
-        change = layer.mlp_out(sums * short_weights)
-        changes = change if changes is None else changes + change
-        short_bonds = short_bonds + change
+        bonds = replace(bonds, short=bonds.short + layer.mlp_out(sums * short_weights))
         if depth + 2 < model.n_conv:
             block = perceptron(angle_update(model, depth))
-            terms = _angle_terms(block, topology, atoms, short_bonds, angles, embedding)
+            terms = _angle_terms(block, topology, atoms, bonds.short, angles, embedding)
             before = angles if embedding is None else F.linear(angles, embedding)
             angles, embedding = before + pass_messages(topology.to_angles, terms, None, after_first_layer(block)), None
 
     moments = model.site_wise(atoms)[:, 0].abs() if magmoms else None
-    edges = _edge_terms(atom_conv(model, -1), radial, bond_embedding, changes)
-    atoms = atoms + _atom_change(atom_conv(model, -1), topology, atoms, edges, weights)
+    atoms = atoms + _atom_change(atom_conv(model, -1), topology, atoms, bonds, weights)
     normal = cast("nn.LayerNorm", model.readout_norm)(atoms)
     return model.mlp(normal)[:, 0], moments
 
 
-def _edge_terms(layer: AtomConv, radial: tuple[Tensor, ...], embedding: Tensor, changes: Tensor | None) -> Tensor:
-    """Part of an atom convolution's first layer that depends on the bond alone: (num_bonds, 2 * hidden_dim).
+@dataclass(frozen=True)
+class _Bonds:
+    """Features of short bonds, and what those of all others are made of and stay.
 
-    A bond's features are its embedding plus, for short bonds, what bond convolutions added. The first is read from
-    the basis, of short bonds and of the others, with both weights multiplied beforehand, which is exact since nothing
-    lies between the two.
+    Attributes:
+        short: (num_short_bonds, feature_dim)
+        others: (num_bonds - num_short_bonds, num_radial + zeros) radial basis.
+        embedding: (feature_dim, num_radial + zeros) makes features of it.
     """
-    bond_dim = embedding.shape[0]
-    weight, _ = first_layer(perceptron(layer))
-    atom_dim = (weight.shape[1] - bond_dim) // 2
-    weight = weight[:, atom_dim:-atom_dim]
-    short, others = (F.linear(basis, weight @ embedding) for basis in radial)
-    return torch.cat((short if changes is None else short + F.linear(changes, weight), others))
+
+    short: Tensor
+    others: Tensor
+    embedding: Tensor
 
 
-def _atom_change(layer: AtomConv, topology: _Topology, atoms: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    """What an atom convolution adds to the atoms' features (Deng et al. 2023, eq. 3): (num_atoms, feature_dim)."""
+def _atom_change(
+    layer: AtomConv, topology: _Topology, atoms: Tensor, bonds: _Bonds, weights: tuple[Tensor, ...]
+) -> Tensor:
+    """What an atom convolution adds to the atoms' features (Deng et al. 2023, eq. 3): (num_atoms, feature_dim).
+
+    Bonds that are not short are read from their basis with both weights multiplied beforehand, which is exact since
+    nothing lies between the two.
+    """
     width = atoms.shape[1]
     weight, bias = first_layer(perceptron(layer))
-    terms = (F.linear(atoms, weight[:, :width], bias), F.linear(atoms, weight[:, -width:]), edges)
-    rest = after_first_layer(perceptron(layer))
-    return layer.mlp_out(sum(pass_messages(way, terms, weights, rest) for way in topology.bonds))
+    of_bonds, rest = weight[:, width:-width], after_first_layer(perceptron(layer))
+    ends, starts = F.linear(atoms, weight[:, :width], bias), F.linear(atoms, weight[:, -width:])
+    products = Product(bonds.short, of_bonds), Product(bonds.others, of_bonds @ bonds.embedding)
+    one_range = len(topology.ranges) == 1
+    edges = (torch.cat([product.computed() for product in products]),) if one_range else products
+    sums = [
+        pass_messages(way, (ends, starts, edge), weight_of_bonds, rest)
+        for ways, edge, weight_of_bonds in zip(topology.bonds, edges, weights, strict=True)
+        for way in ways
+    ]
+    return layer.mlp_out(torch.stack(sums).sum(dim=0))
 
 
 def _angle_terms(
     block: GatedMLP, topology: _Topology, atoms: Tensor, bonds: Tensor, angles: Tensor, embedding: Tensor | None
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Product]:
     """Parts of the first layer of [bond i | bond j | angle | centre atom] (eq. 4 and 5), each (..., 2 * hidden_dim).
 
     The angles are features, or with an embedding's weight the basis that it makes features of. The bias stands where
@@ -224,7 +240,7 @@ def _angle_terms(
     of_angles = blocks[2] if embedding is None else blocks[2] @ embedding
     # The centre belongs to the directed bond i, of which there are fewer than angles.
     spokes = F.linear(bonds, blocks[0]).repeat(2, 1) + F.linear(atoms, blocks[3]).index_select(0, topology.spokes)
-    return spokes, F.linear(bonds, blocks[1], bias), F.linear(angles, of_angles)
+    return spokes, F.linear(bonds, blocks[1], bias), Product(angles, of_angles)
 
 
 def _reference_energies(model: CHGNet, batch: GraphBatch) -> Tensor:

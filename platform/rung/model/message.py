@@ -18,35 +18,40 @@ from torch import Tensor
 from rung.model import blocks
 from rung.model.blocks import hidden_of, rows_of
 from rung.model.gate import Parameters, layer_norm
-from rung.model.routes import Inputs, Routes
+from rung.model.routes import Inputs, Product, Routes
 
 
-def pass_messages(routes: Routes, terms: tuple[Tensor, ...], weight: Tensor | None, parameters: Parameters) -> Tensor:
+def pass_messages(
+    routes: Routes, terms: tuple[Tensor | Product, ...], weight: Tensor | None, parameters: Parameters
+) -> Tensor:
     """Sum the gated perceptron of summed terms over the messages of each target.
 
     result[t] = sum over messages r with target t of w[r] * phi(sum over terms k of terms[k][routes.terms[k][r]])
 
-    The parameters take part in the last derivative only, and there are at most two: one taken under
-    `create_graph=True` gives them none.
+    The parameters and a product's matrix take part in the last derivative only, and there are at most two: one taken
+    under `create_graph=True` gives them none.
 
     Args:
         routes: rows of the parts of each message.
         terms: each (rows, 2 * hidden_dim), core and gate side by side, what enters the perceptron's first silu.
+            The compiled loops take the last one as a product; all others compute it first.
         weight: (rows, feature_dim), or None.
         parameters: of the perceptron.
 
     Returns:
         (num_targets, feature_dim)
     """
-    if terms[0].device.type == "cpu":
-        compiled = _compiled()
-        if compiled is not None and compiled.fits(terms):
-            return compiled.pass_messages(routes, terms, weight, parameters)
-        return with_derivatives(blocks, routes, terms, weight, parameters)
+    on_cpu = parameters.scale.device.type == "cpu"
+    compiled = _compiled() if on_cpu else None
+    if compiled is not None and compiled.fits(terms):
+        return compiled.pass_messages(routes, terms, weight, parameters)
+    computed = tuple(term.computed() if isinstance(term, Product) else term for term in terms)
+    if on_cpu:
+        return with_derivatives(blocks, routes, computed, weight, parameters)
     fused = _fused()
-    if fused is not None and fused.fits(terms, parameters):
-        return with_derivatives(fused, routes, terms, weight, parameters)
-    return by_autograd(routes, terms, weight, parameters)
+    if fused is not None and fused.fits(computed, parameters):
+        return with_derivatives(fused, routes, computed, weight, parameters)
+    return by_autograd(routes, computed, weight, parameters)
 
 
 @cache

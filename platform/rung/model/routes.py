@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import torch.nn.functional as F  # noqa: N812 -- as everyone who uses torch writes it
 from torch import Tensor
 
 from rung.model.gate import Parameters
@@ -20,6 +21,7 @@ class Routes:
         num_messages: how many.
         num_targets: rows of the result.
         learns: whether the parameters take part in derivatives; without, forces cost none of their gradients.
+        shared: message r reads row r // shared of the last term, whatever form its index has: 1 or 2.
     """
 
     terms: tuple[Tensor | None, ...]
@@ -28,6 +30,27 @@ class Routes:
     num_messages: int
     num_targets: int
     learns: bool
+    shared: int = 1
+
+
+@dataclass(frozen=True)
+class Product:
+    """A term that is yet to be computed, as the output of a linear layer without bias.
+
+    Where it has as many rows as there are messages it is read once, and computing it block by block as it is read saves
+    it and its gradients the way through memory.
+
+    Attributes:
+        features: (rows, features_dim)
+        matrix: (2 * hidden_dim, features_dim), made of parameters alone.
+    """
+
+    features: Tensor
+    matrix: Tensor
+
+    def computed(self) -> Tensor:
+        """(rows, 2 * hidden_dim)."""
+        return F.linear(self.features, self.matrix)
 
 
 @dataclass(frozen=True)

@@ -1,55 +1,33 @@
 """Compiled loops over the messages of a gated perceptron, for a CPU: values, and both derivatives.
 
-The formulas and their names are those of `rung.model.gate`, which works in torch's own operations and is what these
-loops are tested against. Here a block of messages passes through all of them while it lies in the processor's cache;
-only the products with the hidden layer's matrix are left to BLAS.
+A block of messages passes through the arithmetic of `rung.model.row_parts` while it lies in the processor's cache; only
+the products with the hidden layer's matrix and with the last term's are left to BLAS.
 
 The arguments are the tuples of `rung.model.arrays`; core and gate are the two planes of (2, rows, width) arrays.
-All floats are float32: every constant is one too, or numba would compute in double precision. All loops stand in this
-one file, since numba's cache compiles them again only when their own file changes.
 """
 
-import numba
 import numpy as np
 
+from rung.model import row_parts
 from rung.model.caching import cached
+from rung.model.row_parts import (
+    OPTIONS,
+    add,
+    add_rows,
+    copy,
+    gate,
+    gate_gradient,
+    gate_second,
+    part,
+    silu,
+    silu_gradient,
+    silu_second,
+)
 
 _BLOCK = 128
 """Messages handled at once: few enough that all their arrays stay in the second-level cache."""
 
-_EPSILON = np.float32(1e-5)
-_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
-
-# Sums may be reordered and products fused, which vectorising needs; infinities and NaN keep their meaning, so that a
-# diverging run is noticed.
-_fast = {"error_model": "numpy", "nogil": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-_compiled = cached(**_fast)
-# Parts become code of their caller. Left as functions they would be compiled twice, to other roundings, and a process
-# that compiles would call one copy where a process that reads numba's cache calls the other.
-_part = numba.njit(forceinline=True, **_fast)
-_scalar = numba.njit(error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
-
-
-@_scalar
-def _sigmoid(x):
-    # exp(-x) = 2^k exp(f) with |f| <= log(2) / 2; the polynomial (Cephes expf) is exact to float32. math.exp would
-    # keep the loop from being vectorised.
-    x = -x
-    # Not min and max, which numba may let lose a NaN.
-    x = np.float32(-87.0) if x < np.float32(-87.0) else x  # noqa: FURB136
-    x = np.float32(87.0) if x > np.float32(87.0) else x  # noqa: FURB136
-    k = np.rint(x * np.float32(1.4426950408889634))
-    f = x - k * np.float32(0.693359375)
-    f = f + k * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * f + np.float32(1.3981999507e-3)
-    p = p * f + np.float32(8.3334519073e-3)
-    p = p * f + np.float32(4.1665795894e-2)
-    p = p * f + np.float32(1.6666665459e-1)
-    p = p * f + np.float32(5.0000001201e-1)
-    p = p * f * f + f + np.float32(1)
-    power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return np.float32(1) / (np.float32(1) + p * power)
+_compiled = cached(row_parts, **OPTIONS)
 
 
 @_compiled
@@ -64,54 +42,57 @@ def values(routing, terms, weight, perceptron, kept, result):
         kept: is filled.
         result: (num_targets, feature_dim) is added to.
     """
-    inputs = np.empty((2, _BLOCK, perceptron.matrix.shape[1]), np.float32)
+    hidden_dim = terms.matrix.shape[1]
+    third = np.empty((2, _BLOCK, hidden_dim), np.float32)
+    opened = np.empty((_BLOCK, hidden_dim), np.float32)
     for start in range(0, len(routing.target), _BLOCK):
         stop = min(start + _BLOCK, len(routing.target))
-        if inputs.shape[2] == 0:
-            _gather(routing, terms, start, kept.normal[:, start:stop])
+        if perceptron.matrix.shape[1] == 0:
+            _gather(routing, terms, start, third, kept.normal[:, start:stop])
         else:
-            _gather(routing, terms, start, inputs[:, : stop - start])
+            _gather(routing, terms, start, third, kept.inputs[:, start:stop])
             for half in range(2):
-                x = inputs[half, : stop - start]
-                _silu(x)
-                np.dot(x, perceptron.matrix[half], kept.normal[half, start:stop])
-        _gate(routing, weight, perceptron, kept, start, stop, result)
+                silu(kept.inputs[half, start:stop], opened[: stop - start])
+                np.dot(opened[: stop - start], perceptron.matrix[half], kept.normal[half, start:stop])
+        gate(routing, weight, perceptron, kept, start, stop, result)
 
 
 @_compiled
 def gradients(routing, terms, weight, perceptron, kept, passed, found):
     """First derivative.
 
-    Starts from `passed`, with all else as for `values`; `found` is added to, its `pulled` filled if it has rows.
+    Starts from `passed`, with all else as for `values`; `found` is added to, but its features and, if it has rows, its
+    `pulled` are filled.
     """
-    hidden_dim, width = perceptron.matrix.shape[1:]
+    hidden_dim, width = terms.matrix.shape[1], weight.shape[1]
     learns = found.perceptron.scale.shape[0] > 0
     back = np.empty((2, _BLOCK, width), np.float32)
-    inputs = np.empty((2, _BLOCK, hidden_dim), np.float32)
+    opened = np.empty((_BLOCK, hidden_dim), np.float32)
     by_hidden = np.empty((2, _BLOCK, hidden_dim), np.float32)
-    product = np.empty((hidden_dim, width), np.float32)
+    product = np.empty(perceptron.matrix.shape[1:], np.float32)
     for start in range(0, len(routing.target), _BLOCK):
         stop = min(start + _BLOCK, len(routing.target))
         rows = stop - start
-        _gate_gradient(routing, weight, perceptron, kept, passed.by_sums, start, stop, back, found)
+        gate_gradient(routing, weight, perceptron, kept, passed.by_sums, start, stop, back, found)
         if passed.by_outputs.shape[1] > 0:
             for half in range(2):
-                _add(back[half, :rows], passed.by_outputs[half, start:stop])
-        if hidden_dim == 0:
-            _scatter(routing, start, back[:, :rows], found.terms)
+                add(back[half, :rows], passed.by_outputs[half, start:stop])
+        if perceptron.matrix.shape[1] == 0:
+            _scatter(routing, terms, start, stop, back, found.terms)
             continue
-        _gather(routing, terms, start, inputs[:, :rows])
         for half in range(2):
-            x, by_x = inputs[half, :rows], by_hidden[half, :rows]
+            by_x = by_hidden[half, :rows]
             np.dot(back[half, :rows], perceptron.matrix[half].T, by_x)
             if found.pulled.shape[1] > 0:
                 found.pulled[half, start:stop] = by_x
-            _silu_gradient(x, by_x)
+            silu_gradient(kept.inputs[half, start:stop], by_x, opened[:rows])
+            if passed.by_inputs.shape[1] > 0:
+                add(by_x, passed.by_inputs[half, start:stop])
             if learns:
-                np.dot(x.T, back[half, :rows], product)
-                _add(found.perceptron.matrix[half], product)
-                _add_rows(found.perceptron.bias[half], back[half, :rows])
-        _scatter(routing, start, by_hidden[:, :rows], found.terms)
+                np.dot(opened[:rows].T, back[half, :rows], product)
+                add(found.perceptron.matrix[half], product)
+                add_rows(found.perceptron.bias[half], back[half, :rows])
+        _scatter(routing, terms, start, stop, by_hidden, found.terms)
 
 
 @_compiled
@@ -119,280 +100,95 @@ def second_gradients(routing, terms, weight, perceptron, kept, passed, along, fo
     """Second derivative: of <first derivative, directions> by all that it is made of.
 
     `passed` holds what the first derivative started from and the `pulled` that it found; `along` holds the directions.
-    `found` is added to, its `by_outputs` filled.
+    `found` is added to, its `by_inputs` and `by_outputs` filled; the terms get theirs through these.
     """
-    hidden_dim, width = perceptron.matrix.shape[1:]
+    hidden_dim, width = terms.matrix.shape[1], weight.shape[1]
     learns = found.perceptron.scale.shape[0] > 0
     back = np.empty((2, _BLOCK, width), np.float32)
     outputs_dot = np.empty((2, _BLOCK, width), np.float32)
-    inputs = np.empty((2, _BLOCK, hidden_dim), np.float32)
     inputs_dot = np.empty((2, _BLOCK, hidden_dim), np.float32)
-    product = np.empty((hidden_dim, width), np.float32)
+    slopes = np.empty((2, _BLOCK, hidden_dim), np.float32)
+    product = np.empty(perceptron.matrix.shape[1:], np.float32)
     for start in range(0, len(routing.target), _BLOCK):
         stop = min(start + _BLOCK, len(routing.target))
         rows = stop - start
-        if hidden_dim == 0:
-            _gather(routing, along.terms, start, outputs_dot[:, :rows])
+        if perceptron.matrix.shape[1] == 0:
+            _gather(routing, along.terms, start, slopes, outputs_dot[:, :rows])
         else:
-            _gather(routing, terms, start, inputs[:, :rows])
-            _gather(routing, along.terms, start, inputs_dot[:, :rows])
+            _gather(routing, along.terms, start, slopes, inputs_dot[:, :rows])
             for half in range(2):
-                x_dot = inputs_dot[half, :rows]
-                _silu_second(inputs[half, :rows], x_dot, passed.pulled[half, start:stop])
+                x_dot, by_x = inputs_dot[half, :rows], found.by_inputs[half, start:stop]
+                pulled = passed.pulled[half, start:stop]
+                silu_second(kept.inputs[half, start:stop], x_dot, pulled, by_x, slopes[half, :rows])
                 np.dot(x_dot, perceptron.matrix[half], outputs_dot[half, :rows])
-            _scatter(routing, start, inputs[:, :rows], found.terms)
         gradient = passed.by_sums, along.weight
-        _gate_second(routing, weight, perceptron, kept, gradient, start, stop, outputs_dot, back, found)
-        if learns and hidden_dim > 0:
+        gate_second(routing, weight, perceptron, kept, gradient, start, stop, outputs_dot, back, found)
+        if learns and perceptron.matrix.shape[1] > 0:
             for half in range(2):
                 np.dot(inputs_dot[half, :rows].T, back[half, :rows], product)
-                _add(found.perceptron.matrix[half], product)
+                add(found.perceptron.matrix[half], product)
+        if found.terms.matrix.shape[0] > 0:
+            by_hidden = slopes if perceptron.matrix.shape[1] > 0 else back
+            _fold(routing.shared, by_hidden, rows)
+            _add_matrix(found.terms.matrix, by_hidden, _own(along.terms.features, routing.shared, start, stop))
 
 
-@_part
-def _gather(routing, terms, start, out):
-    """Sum the terms of some messages."""
-    width = out.shape[2]
+@part
+def _own(features, shared, start, stop):
+    """Features of some messages."""
+    return features[start // shared : stop // shared]
+
+
+@part
+def _gather(routing, terms, start, third, out):
+    """Sum the terms of some messages; `third` is room for the last one."""
+    width, shared = out.shape[2], routing.shared
+    features = _own(terms.features, shared, start, start + out.shape[1])
+    for half in range(2):
+        np.dot(features, terms.matrix[half].T, third[half, : len(features)])
     for row in range(out.shape[1]):
         one = terms.first[routing.first[start + row]]
         two = terms.second[routing.second[start + row]]
-        three = terms.third[routing.third[start + row]]
         for half in range(2):
-            to = out[half, row]
+            to, three = out[half, row], third[half, row // shared]
             for j in range(width):
-                to[j] = one[half * width + j] + two[half * width + j] + three[half * width + j]
+                to[j] = one[half * width + j] + two[half * width + j] + three[j]
 
 
-@_part
-def _scatter(routing, start, values, terms):
-    """Add the gradients of some messages to those of their terms."""
-    width = values.shape[2]
-    for row in range(values.shape[1]):
-        one = terms.first[routing.first[start + row]]
-        two = terms.second[routing.second[start + row]]
-        three = terms.third[routing.third[start + row]]
+@part
+def _scatter(routing, terms, start, stop, values, found):
+    """Add the gradients of some messages to those of their terms; `values` are spoilt."""
+    width, shared = values.shape[2], routing.shared
+    for row in range(stop - start):
+        one = found.first[routing.first[start + row]]
+        two = found.second[routing.second[start + row]]
         for half in range(2):
             value = values[half, row]
             for j in range(width):
                 one[half * width + j] += value[j]
             for j in range(width):
                 two[half * width + j] += value[j]
-            for j in range(width):
-                three[half * width + j] += value[j]
+    _fold(shared, values, stop - start)
+    by_features = _own(found.features, shared, start, stop)
+    np.dot(values[0, : len(by_features)], terms.matrix[0], by_features)
+    add(by_features, np.dot(values[1, : len(by_features)], terms.matrix[1]))
+    if found.matrix.shape[0] > 0:
+        _add_matrix(found.matrix, values, _own(terms.features, shared, start, stop))
 
 
-@_part
-def _silu(values):
-    flat = values.reshape(-1)
-    for i in range(len(flat)):
-        flat[i] *= _sigmoid(flat[i])
-
-
-@_part
-def _silu_gradient(values, gradient):
-    """Turn `values` into their silu, and the gradient by it into that by the values."""
-    x, g = values.reshape(-1), gradient.reshape(-1)
-    for i in range(len(x)):
-        s = _sigmoid(x[i])
-        silu = x[i] * s
-        g[i] *= s + silu * (_ONE - s)
-        x[i] = silu
-
-
-@_part
-def _silu_second(values, direction, gradient):
-    """Turn directions into those of the silu, and values into the gradient by them of <gradient, direction>."""
-    x, u, g = values.reshape(-1), direction.reshape(-1), gradient.reshape(-1)
-    for i in range(len(x)):
-        s = _sigmoid(x[i])
-        silu = x[i] * s
-        slope = s + silu * (_ONE - s)
-        curvature = (_ONE - s) * (slope + s * (_ONE - silu))
-        x[i] = u[i] * g[i] * curvature
-        u[i] *= slope
-
-
-@_part
-def _add(total, part):
-    t, p = total.reshape(-1), part.reshape(-1)
-    for i in range(len(t)):
-        t[i] += p[i]
-
-
-@_part
-def _copy(to, values):
-    for j in range(len(to)):
-        to[j] = values[j]
-
-
-@_part
-def _add_rows(total, rows):
-    for row in range(rows.shape[0]):
-        part = rows[row]
-        for j in range(len(total)):
-            total[j] += part[j]
-
-
-@_part
-def _normalize(values, bias):
-    """Normalise a row in place; return the inverse of its spread."""
-    width = len(values)
-    total = _ZERO
-    for j in range(width):
-        values[j] += bias[j]
-        total += values[j]
-    mean, squares = total / np.float32(width), _ZERO
-    for j in range(width):
-        values[j] -= mean
-        squares += values[j] * values[j]
-    inverse = _ONE / np.sqrt(squares / np.float32(width) + _EPSILON)
-    for j in range(width):
-        values[j] *= inverse
-    return inverse
-
-
-@_part
-def _gate(routing, weight, perceptron, kept, start, stop, result):
-    """Normalise, gate, weight and sum some messages."""
-    scale, shift = perceptron.scale, perceptron.shift
-    for row in range(start, stop):
-        core, gate = kept.normal[0, row], kept.normal[1, row]
-        kept.inverse[0, row] = _normalize(core, perceptron.bias[0])
-        kept.inverse[1, row] = _normalize(gate, perceptron.bias[1])
-        w, total = weight[routing.weight[row]], result[routing.target[row]]
-        for j in range(len(core)):
-            z = core[j] * scale[0, j] + shift[0, j]
-            total[j] += z * _sigmoid(z) * _sigmoid(gate[j] * scale[1, j] + shift[1, j]) * w[j]
-
-
-@_part
-def _multiply(values, factors):
-    for j in range(len(values)):
-        values[j] *= factors[j]
-
-
-@_part
-def _through_norm(values, normal, inverse):
-    """Multiply a row by the derivative of the normalisation, in place."""
-    width, total, along = len(values), _ZERO, _ZERO
-    for j in range(width):
-        total += values[j]
-        along += values[j] * normal[j]
-    mean, slant = total / np.float32(width), along / np.float32(width)
-    for j in range(width):
-        values[j] = inverse * (values[j] - mean - normal[j] * slant)
-
-
-@_part
-def _add_norm(shift, scale, gradient, normal):
-    """Add a row's part to the gradients by shift and scale."""
-    for j in range(len(shift)):
-        shift[j] += gradient[j]
-        scale[j] += gradient[j] * normal[j]
-
-
-@_part
-def _gate_gradient(routing, weight, perceptron, kept, gradient, start, stop, back, found):
-    """Gradient by the hidden layer's outputs of some messages, into `back`."""
-    scale, shift = perceptron.scale, perceptron.shift
-    for row in range(start, stop):
-        core, gate = kept.normal[0, row], kept.normal[1, row]
-        by_core, by_gate = back[0, row - start], back[1, row - start]
-        g, w, by_w = gradient[routing.target[row]], weight[routing.weight[row]], found.weight[routing.weight[row]]
-        for j in range(len(core)):
-            z = core[j] * scale[0, j] + shift[0, j]
-            s, opening = _sigmoid(z), _sigmoid(gate[j] * scale[1, j] + shift[1, j])
-            silu = z * s
-            by_w[j] += g[j] * silu * opening
-            weighted = g[j] * w[j] * opening
-            by_core[j] = weighted * (s + silu * (_ONE - s))
-            by_gate[j] = weighted * silu * (_ONE - opening)
-        if found.perceptron.scale.shape[0] > 0:
-            for half in range(2):
-                by = found.perceptron
-                _add_norm(by.shift[half], by.scale[half], back[half, row - start], kept.normal[half, row])
+@part
+def _fold(shared, values, rows):
+    """Sum the rows of messages that share their last term; the sums come first."""
+    if shared > 1:
         for half in range(2):
-            _multiply(back[half, row - start], scale[half])
-            _through_norm(back[half, row - start], kept.normal[half, row], kept.inverse[half, row])
+            for row in range(rows // shared):
+                copy(values[half, row], values[half, row * shared])
+                for other in range(row * shared + 1, (row + 1) * shared):
+                    add(values[half, row], values[half, other])
 
 
-@_part
-def _gate_second(routing, weight, perceptron, kept, gradient, start, stop, outputs_dot, back, found):  # noqa: C901
-    """Second derivatives of some messages by all but their terms; their first by the outputs, into `back`."""
-    scale, shift = perceptron.scale, perceptron.shift
-    dots, spare = np.empty((2, scale.shape[1]), np.float32), np.empty((3, scale.shape[1]), np.float32)
-    sigmoids, silus, openings = spare[0], spare[1], spare[2]
-    by_sums, along = gradient
-    learns = found.perceptron.scale.shape[0] > 0
-    for row in range(start, stop):
-        core, gate = kept.normal[0, row], kept.normal[1, row]
-        for half in range(2):
-            _copy(dots[half], outputs_dot[half, row - start])
-            _through_norm(dots[half], kept.normal[half, row], kept.inverse[half, row])
-        core_dot, gate_dot = dots[0], dots[1]
-        by_core, by_gate = found.by_outputs[0, row], found.by_outputs[1, row]
-        by_core_dot, by_gate_dot = back[0, row - start], back[1, row - start]
-        target, of_weight = routing.target[row], routing.weight[row]
-        g, w, v = by_sums[target], weight[of_weight], along[of_weight]
-        by_g, by_w = found.by_sums[target], found.weight[of_weight]
-        # Several short loops: with more arrays in one, the compiler gives up proving that they do not overlap.
-        for j in range(len(core)):
-            z = core[j] * scale[0, j] + shift[0, j]
-            sigmoids[j] = _sigmoid(z)
-            silus[j] = z * sigmoids[j]
-        for j in range(len(core)):
-            openings[j] = _sigmoid(gate[j] * scale[1, j] + shift[1, j])
-        for j in range(len(core)):
-            # `opening` factors out of every term: the sigmoid's slope is opening * (1 - opening).
-            s, silu, opening = sigmoids[j], silus[j], openings[j]
-            slope = s + silu * (_ONE - s)
-            z_dot, open_dot = core_dot[j] * scale[0, j], gate_dot[j] * scale[1, j] * (_ONE - opening)
-            change = opening * (slope * z_dot + silu * open_dot)
-            by_g[j] += w[j] * change + silu * opening * v[j]
-            by_w[j] += g[j] * change
-        for j in range(len(core)):
-            s, silu, opening = sigmoids[j], silus[j], openings[j]
-            slope = s + silu * (_ONE - s)
-            weighted = g[j] * w[j] * opening
-            by_core_dot[j] = weighted * slope
-            by_gate_dot[j] = weighted * silu * (_ONE - opening)
-        for j in range(len(core)):
-            s, silu, opening = sigmoids[j], silus[j], openings[j]
-            slope = s + silu * (_ONE - s)
-            curvature = (_ONE - s) * (slope + s * (_ONE - silu))
-            z_dot, open_dot = core_dot[j] * scale[0, j], gate_dot[j] * scale[1, j] * (_ONE - opening)
-            by_core[j] = opening * g[j] * (w[j] * (curvature * z_dot + slope * open_dot) + v[j] * slope)
-        for j in range(len(core)):
-            s, silu, opening = sigmoids[j], silus[j], openings[j]
-            slope, closed = s + silu * (_ONE - s), _ONE - opening
-            z_dot, open_dot = core_dot[j] * scale[0, j], gate_dot[j] * scale[1, j] * closed
-            bent = silu * (_ONE - _TWO * opening) * open_dot + slope * closed * z_dot
-            by_gate[j] = opening * g[j] * (w[j] * bent + v[j] * silu * closed)
-        for half in range(2):
-            normal, dot = kept.normal[half, row], dots[half]
-            by, by_dot = found.by_outputs[half, row], back[half, row - start]
-            if learns:
-                _add_norm(found.perceptron.shift[half], found.perceptron.scale[half], by, normal)
-                _add_norm(spare[0], found.perceptron.scale[half], by_dot, dot)  # the shift has no part in it
-            _multiply(by, scale[half])
-            _multiply(by_dot, scale[half])
-            _norm_second(by, by_dot, outputs_dot[half, row - start], dot, normal, kept.inverse[half, row])
-
-
-@_part
-def _norm_second(by, by_dot, y_dot, n_dot, normal, inverse):
-    """Through a normalisation that bends, as its slope depends on mean and spread: `by` and `by_dot` in place."""
-    width = len(by)
-    slant, pull, spread = _ZERO, _ZERO, _ZERO
-    for j in range(width):
-        slant += y_dot[j] * normal[j]
-        pull += by_dot[j] * normal[j]
-        spread += by_dot[j] * n_dot[j]
-    factor = inverse / np.float32(width)
-    slant, pull, spread = slant * factor, pull * factor, spread * factor
-    for j in range(width):
-        by[j] -= slant * by_dot[j] + pull * y_dot[j]
-    _through_norm(by, normal, inverse)
-    for j in range(width):
-        by[j] -= spread * normal[j]
-    _through_norm(by_dot, normal, inverse)
+@part
+def _add_matrix(total, by_third, features):
+    """Add what some messages say of the last term's matrix."""
+    for half in range(2):
+        add(total[half], np.dot(by_third[half, : len(features)].T, features))

@@ -188,7 +188,7 @@ def test_data_weights_and_their_cutoffs(small_dataset, tmp_path):
     missing = replace(subject, data={"replay": DataConfig(path=str(tmp_path / "no"))})
     assert places.check_data(missing).status == "problem"
     absent = replace(subject, model=ModelConfig(init=str(tmp_path / "no.pth.tar")))
-    assert "no model file at" in places.check_weights(absent).found
+    assert "no model file and no run at" in places.check_weights(absent).found
     shorter = replace(subject, model=ModelConfig.model_validate({"graph": {"atom_cutoff": 5.0}}))
     assert "atom_cutoff" in places.check_weights(shorter).found
 

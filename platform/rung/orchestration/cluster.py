@@ -10,15 +10,12 @@ from dataclasses import dataclass
 import ray
 
 from rung.config.sections import LauncherConfig
-from rung.orchestration.resources import Demand, NodeResources, demand_of, shortage
+from rung.orchestration.resources import OBJECT_STORE_BYTES, Demand, NodeResources, demand_of, shortage
 
 logger = logging.getLogger(__name__)
 
 _NEW_CLUSTER = "local"
 _ANSWER_SECONDS = 10.0
-
-OBJECT_STORE_BYTES = 512 * 2**20
-"""Batches never pass through Ray; its default, a third of the memory, does not fit a container's /dev/shm."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from rung.config.sections import DataConfig, LauncherConfig, ModelConfig, TrackingConfig
-from rung.orchestration.checkup import machine, places, services
-from rung.orchestration.checkup.checks import CHECKS, examine, line, total
+from rung.orchestration.checkup import machine, places, ray_cluster, tracking, versions
+from rung.orchestration.checkup.checks import CHECKS, examine, later, line, total
 from rung.orchestration.checkup.finding import Subject, note, ok, problem, refusal
 from rung.orchestration.checkup.subject import job_of, subject_of
 
@@ -37,10 +37,10 @@ def no_addresses(monkeypatch):
 
 
 def test_versions_are_those_of_the_project(monkeypatch):
-    assert machine.check_versions(Subject()).status == "ok"
+    assert versions.check_versions(Subject()).status == "ok"
     needed = [Requirement("numpy>=99"), Requirement("no-such-package>=1"), Requirement("torch")]
-    monkeypatch.setattr(machine, "needed_versions", lambda: (SpecifierSet(">=3.99"), needed))
-    finding = machine.check_versions(Subject())
+    monkeypatch.setattr(versions, "needed_versions", lambda: (SpecifierSet(">=3.99"), needed))
+    finding = versions.check_versions(Subject())
     assert finding.status == "problem"
     assert "Python 3." in finding.found
     assert "(needed: >=99)" in finding.found
@@ -50,10 +50,10 @@ def test_versions_are_those_of_the_project(monkeypatch):
 
 
 def test_versions_without_the_repository(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "PROJECT", tmp_path / "absent")
-    monkeypatch.setattr(machine.metadata, "metadata", lambda name: {"Requires-Python": ">=3.11"})
-    monkeypatch.setattr(machine.metadata, "requires", lambda name: ["numpy>=2", "ruff; extra == 'dev'"])
-    python, needed = machine.needed_versions()
+    monkeypatch.setattr(versions, "PROJECT", tmp_path / "absent")
+    monkeypatch.setattr(versions.metadata, "metadata", lambda name: {"Requires-Python": ">=3.11"})
+    monkeypatch.setattr(versions.metadata, "requires", lambda name: ["numpy>=2", "ruff; extra == 'dev'"])
+    python, needed = versions.needed_versions()
     assert str(python) == ">=3.11"
     assert [each.name for each in needed] == ["numpy"]
 
@@ -208,45 +208,45 @@ def test_raw_files(tmp_path):
 
 def test_mlflows_own_database(tmp_path):
     subject = Subject(storage=str(tmp_path))
-    assert "will be made" in services.check_mlflow(subject).found
+    assert "will be made" in tracking.check_mlflow(subject).found
     assert not list(tmp_path.iterdir())
     sqlite3.connect(tmp_path / "mlflow.db").close()
-    assert "can be written" in services.check_mlflow(subject).found
+    assert "can be written" in tracking.check_mlflow(subject).found
     (tmp_path / "mlflow.db").write_text("no database at all, but long enough to be taken for one" * 100)
-    assert services.check_mlflow(subject).status == "problem"
-    assert services.check_mlflow(Subject(storage=str(tmp_path / "mlflow.db"))).status == "problem"
-    assert services.check_mlflow(replace(subject, tracking=TrackingConfig(kind="off"))).status == "ok"
-    assert "./mlruns" in services.check_mlflow(replace(subject, tracking=TrackingConfig(uri="./mlruns"))).found
+    assert tracking.check_mlflow(subject).status == "problem"
+    assert tracking.check_mlflow(Subject(storage=str(tmp_path / "mlflow.db"))).status == "problem"
+    assert tracking.check_mlflow(replace(subject, tracking=TrackingConfig(kind="off"))).status == "ok"
+    assert "./mlruns" in tracking.check_mlflow(replace(subject, tracking=TrackingConfig(uri="./mlruns"))).found
 
 
 def test_mlflows_server(monkeypatch):
     absent = Subject(tracking=TrackingConfig(uri=f"http://me:hush-hush@127.0.0.1:{nobody()}"))
-    finding = services.check_mlflow(absent)
+    finding = tracking.check_mlflow(absent)
     assert finding.status == "problem"
     assert "does not answer (" in finding.found
     assert "hush" not in finding.found + finding.advice
     with socket.create_server(("127.0.0.1", 0)) as server:
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr(services.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(b"OK"))
-        assert services.check_mlflow(Subject(tracking=TrackingConfig(uri=uri))).found == f"{uri} answers"
+        monkeypatch.setattr(tracking.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(b"OK"))
+        assert tracking.check_mlflow(Subject(tracking=TrackingConfig(uri=uri))).found == f"{uri} answers"
         for code, status in ((401, "note"), (404, "problem")):
 
             def refuse(url, timeout, code=code):
-                raise services.urllib.error.HTTPError(url, code, "no", None, None)
+                raise tracking.urllib.error.HTTPError(url, code, "no", None, None)
 
-            monkeypatch.setattr(services.urllib.request, "urlopen", refuse)
-            assert services.check_mlflow(Subject(tracking=TrackingConfig(uri=uri))).status == status
+            monkeypatch.setattr(tracking.urllib.request, "urlopen", refuse)
+            assert tracking.check_mlflow(Subject(tracking=TrackingConfig(uri=uri))).status == status
 
 
 def test_rays_address(monkeypatch):
-    assert "starts a cluster" in services.check_ray(Subject()).found
-    assert services.check_ray(Subject(launcher=LauncherConfig(kind="local"))).found.startswith("not used")
+    assert "starts a cluster" in ray_cluster.check_ray(Subject()).found
+    assert ray_cluster.check_ray(Subject(launcher=LauncherConfig(kind="local"))).found.startswith("not used")
     at = Subject(launcher=LauncherConfig(address=f"127.0.0.1:{nobody()}"))
-    finding = services.check_ray(at)
+    finding = ray_cluster.check_ray(at)
     assert finding.found.startswith("no Ray cluster answers at")
     assert "launcher.address" in finding.advice
-    assert services.check_ray(Subject(launcher=LauncherConfig(address="ray://head:10001"))).status == "problem"
-    assert services.check_ray(Subject(launcher=LauncherConfig(address="auto"))).status == "note"
+    assert ray_cluster.check_ray(Subject(launcher=LauncherConfig(address="ray://head:10001"))).status == "problem"
+    assert ray_cluster.check_ray(Subject(launcher=LauncherConfig(address="auto"))).status == "note"
 
 
 @pytest.mark.parametrize(
@@ -262,25 +262,25 @@ def test_what_a_cluster_answers(monkeypatch, answer, status, words):
     def metadata(address):
         if isinstance(answer, Exception):
             raise answer
-        return {"python_version": machine.platform.python_version()} | answer
+        return {"python_version": versions.platform.python_version()} | answer
 
-    monkeypatch.setattr(services, "check_address", lambda address: None)
-    monkeypatch.setattr(services, "cluster_metadata", metadata)
+    monkeypatch.setattr(ray_cluster, "check_address", lambda address: None)
+    monkeypatch.setattr(ray_cluster, "cluster_metadata", metadata)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    finding = services.check_ray(Subject())
+    finding = ray_cluster.check_ray(Subject())
     assert finding.status == status
     assert words in finding.found
 
 
 def test_ranks(monkeypatch):
     hardware = {"cores": 4, "gpus": []}
-    monkeypatch.setattr(services, "node_hardware", lambda: hardware)
-    monkeypatch.setattr(services, "cpu_limit", lambda: 2.5)
-    assert services.check_ranks(Subject(launcher=LauncherConfig(num_workers=2))).status == "ok"
-    finding = services.check_ranks(Subject(launcher=LauncherConfig(num_workers=3)))
+    monkeypatch.setattr(ray_cluster, "node_hardware", lambda: hardware)
+    monkeypatch.setattr(ray_cluster, "cpu_limit", lambda: 2.5)
+    assert ray_cluster.check_ranks(Subject(launcher=LauncherConfig(num_workers=2))).status == "ok"
+    finding = ray_cluster.check_ranks(Subject(launcher=LauncherConfig(num_workers=3)))
     assert finding.status == "problem"
     assert finding.advice.startswith("lower launcher.num_workers to 2")
-    assert services.check_ranks(Subject(launcher=LauncherConfig(kind="torchrun"))).status == "ok"
+    assert ray_cluster.check_ranks(Subject(launcher=LauncherConfig(kind="torchrun"))).status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -326,6 +326,18 @@ def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(monkeypatch):
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_a_package_that_cannot_be_imported_spoils_one_check_alone():
+    findings = dict(examine(Subject(), {"absent": later("no_such_module", "check"), "config": CHECKS["config"]}))
+    assert [each.status for each in findings.values()] == ["problem", "ok"]
+    assert "(ModuleNotFoundError: No module named" in findings["absent"].found
+
+
+def test_every_check_of_the_table_runs_here():
+    findings = dict(examine(Subject(output=("output", "."))))
+    assert findings.keys() == CHECKS.keys()
+    assert not [name for name, finding in findings.items() if "failed itself" in finding.found]
+
+
 def test_the_last_line_counts():
     assert total([ok("a"), ok("b")]) == "no problem found"
     assert total([ok("a"), note("b"), note("c")]) == "no problem found, 2 notes"
@@ -341,6 +353,6 @@ def test_a_jobs_own_error_is_split_into_what_and_what_to_do():
 def test_what_a_cluster_says_is_read_as_it_is_kept(monkeypatch):
     kept = json.dumps({"ray_version": "1"}).encode()
     monkeypatch.setattr(
-        services, "GcsClient", lambda address: SimpleNamespace(internal_kv_get=lambda key, namespace, timeout: kept)
+        ray_cluster, "GcsClient", lambda address: SimpleNamespace(internal_kv_get=lambda key, namespace, timeout: kept)
     )
-    assert services.cluster_metadata("head:6379") == {"ray_version": "1"}
+    assert ray_cluster.cluster_metadata("head:6379") == {"ray_version": "1"}

@@ -1,21 +1,12 @@
 """All checks in the order in which they are told, and what they say as text."""
 
+import importlib
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from rung.config.secrets import redacted
 from rung.orchestration.checkup.finding import Finding, Subject, ok, problem
-from rung.orchestration.checkup.machine import (
-    check_gpus,
-    check_loops,
-    check_nccl,
-    check_shared_memory,
-    check_threads,
-    check_versions,
-)
-from rung.orchestration.checkup.places import check_data, check_disk, check_raw_files, check_storage, check_weights
-from rung.orchestration.checkup.services import check_mlflow, check_ranks, check_ray
 
 Check = Callable[[Subject], Finding]
 
@@ -27,22 +18,31 @@ def check_config(subject: Subject) -> Finding:
     return ok(f"of {subject.kind}" if subject.kind else "none given: --config FILE looks at data, folders and servers")
 
 
+def later(module: str, name: str) -> Check:
+    """A check whose module is imported when it runs: a package that cannot be imported spoils no other check."""
+
+    def check(subject: Subject) -> Finding:
+        return getattr(importlib.import_module(f"rung.orchestration.checkup.{module}"), name)(subject)
+
+    return check
+
+
 CHECKS: Final[Mapping[str, Check]] = {
     "config": check_config,
-    "versions": check_versions,
-    "GPUs": check_gpus,
-    "NCCL": check_nccl,
-    "threads": check_threads,
-    "compiled loops": check_loops,
-    "shared memory": check_shared_memory,
-    "storage": check_storage,
-    "free disk": check_disk,
-    "raw files": check_raw_files,
-    "data": check_data,
-    "weights": check_weights,
-    "MLflow": check_mlflow,
-    "Ray": check_ray,
-    "ranks": check_ranks,
+    "versions": later("versions", "check_versions"),
+    "GPUs": later("machine", "check_gpus"),
+    "NCCL": later("machine", "check_nccl"),
+    "threads": later("machine", "check_threads"),
+    "compiled loops": later("machine", "check_loops"),
+    "shared memory": later("machine", "check_shared_memory"),
+    "storage": later("places", "check_storage"),
+    "free disk": later("places", "check_disk"),
+    "raw files": later("places", "check_raw_files"),
+    "data": later("places", "check_data"),
+    "weights": later("places", "check_weights"),
+    "MLflow": later("tracking", "check_mlflow"),
+    "Ray": later("ray_cluster", "check_ray"),
+    "ranks": later("ray_cluster", "check_ranks"),
 }
 
 _WIDTH, _NAME_WIDTH = 120, 26
@@ -56,7 +56,9 @@ def examine(subject: Subject, checks: Mapping[str, Check] = CHECKS) -> Iterator[
         except Exception as error:  # noqa: BLE001 (whatever is broken here must not hide what the others find)
             finding = problem(
                 f"this check failed itself ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
-                "jobs may work all the same; please report it with the versions above",
+                "install what was tested: python -m pip install --constraint constraints.txt --editable ."
+                if isinstance(error, ImportError)
+                else "jobs may work all the same; please report it with the versions above",
             )
         yield name, finding
 

@@ -1,10 +1,8 @@
-"""Checks of the machine itself: packages, GPUs, CPUs, compiled loops, memory that processes share."""
+"""Checks of the machine itself: GPUs, CPUs, compiled loops, memory that processes share."""
 
 import os
-import platform
 import shutil
 import tempfile
-import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -12,55 +10,18 @@ from typing import Final
 import numba
 import torch
 import torch.cuda.nccl
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
-import rung
 from rung.orchestration.checkup.finding import Finding, Subject, note, ok, problem
 from rung.orchestration.checkup.places import existing_folder
-from rung.orchestration.cluster import OBJECT_STORE_BYTES
+from rung.orchestration.resources import OBJECT_STORE_BYTES
 from rung.training.hardware import node_hardware
-
-PROJECT: Final = Path(rung.__file__).parents[2] / "pyproject.toml"
-"""States which versions Rung needs; not there where Rung was installed as a wheel."""
 
 DRIVER: Final = Path("/proc/driver/nvidia/version")
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 (where the system has it)
 _CPU_LIMITS: Final = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 
-_SHOWN: Final = ("torch", "chgnet", "ray", "mlflow", "numpy", "numba", "lmdb", "pymatgen")
 _OLDEST_FOR_TRITON: Final = (7, 0)
 """Compute capability below which Triton compiles nothing."""
-
-
-def check_versions(subject: Subject) -> Finding:  # noqa: ARG001 (all checks look alike)
-    """Python and every package against what Rung needs."""
-    python, requirements = needed_versions()
-    present = {"Python": platform.python_version()}
-    wrong = [] if python.contains(present["Python"]) else [f"Python {present['Python']} (needed: {python})"]
-    for requirement in requirements:
-        name = requirement.name
-        try:
-            present[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            wrong.append(f"{name} is not installed (needed: {requirement.specifier or 'any'})")
-            continue
-        if not requirement.specifier.contains(present[name], prereleases=True):
-            wrong.append(f"{name} {present[name]} (needed: {requirement.specifier})")
-    if wrong:
-        return problem(
-            "; ".join(wrong), "install what was tested: python -m pip install --constraint constraints.txt --editable ."
-        )
-    return ok(", ".join(f"{name} {present[name]}" for name in ("Python", *_SHOWN) if name in present))
-
-
-def needed_versions() -> tuple[SpecifierSet, list[Requirement]]:
-    """Versions of Python and of packages that Rung needs, without its extras."""
-    if PROJECT.exists():
-        project = tomllib.loads(PROJECT.read_text())["project"]
-        return SpecifierSet(project["requires-python"]), [Requirement(text) for text in project["dependencies"]]
-    every = [Requirement(text) for text in metadata.requires("rung") or ()]
-    return SpecifierSet(metadata.metadata("rung")["Requires-Python"]), [each for each in every if each.marker is None]
 
 
 def check_gpus(subject: Subject) -> Finding:

@@ -11,7 +11,6 @@ from rung.config.section import Section
 from rung.config.sections import DataConfig, LauncherConfig, TrackingConfig
 from rung.config.studies import FunctionalsConfig, ScalingStudyConfig, TransferStudyConfig
 from rung.config.tree import EvaluateConfig, ExportConfig, PrepareConfig, SweepConfig, TrainConfig
-from rung.data.staging import is_url
 from rung.orchestration.checkup.finding import Subject
 
 _JOBS: Final[Mapping[str, type[Section]]] = {
@@ -118,5 +117,5 @@ def _raw_files(config: Section) -> Iterator[tuple[str, str]]:
     else:
         named = []
     for key, path in named:
-        if not is_url(path) and not any(sign in path for sign in "*?["):
+        if not any(sign in path for sign in ("://", "*", "?", "[")):
             yield key, path

@@ -82,6 +82,6 @@ def check_size(label: str, values: NDArray[np.float64], floor: float) -> None:
         return
     unit = "GPa" if label == "stress" else "eV/Å"
     raise WrongUnitError(
-        f"the {label} of most records are absurd: their largest components are {np.median(values):,.0f} {unit} in the"
-        f" median of {len(values):,} records, once converted, and at most {limit:g} is believed; {_ADVICE[label]}"
+        f"most records have absurd {label}: the largest components are {np.median(values):,.0f} {unit} in the median of"
+        f" {len(values):,} records, once converted, and at most {limit:g} is believed; {_ADVICE[label]}"
     )

@@ -10,6 +10,9 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells its processes."""
+
 
 class RendezvousError(ConnectionError):
     """Ranks that cannot meet."""
@@ -114,7 +117,7 @@ class TorchrunContext(SignalledContext):
 
     def __init__(self, timeout: float = 1800.0) -> None:
         super().__init__()
-        missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR") if name not in os.environ]
+        missing = [name for name in _TORCHRUN if name not in os.environ]
         if missing:
             raise ValueError(
                 f"launcher.kind is 'torchrun', but {', '.join(missing)} is not set:"
@@ -140,7 +143,7 @@ class TorchrunContext(SignalledContext):
 
 
 def _no_meeting() -> str:
-    host, port = os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT")
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     if os.environ["RANK"] == "0":
         return (
             f"rank 0 cannot open port {port} of {host} (MASTER_PORT) for the other ranks, most likely since another run"

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from rung.config.sections import DataConfig, LauncherConfig, ModelConfig, TrackingConfig
+from rung.orchestration import paths
 from rung.orchestration.checkup import machine, places, ray_cluster, tracking, versions
 from rung.orchestration.checkup.checks import CHECKS, examine, later, line, total
 from rung.orchestration.checkup.finding import Subject, note, ok, problem, refusal
@@ -163,16 +164,16 @@ def test_storage_that_is_there_that_can_be_made_and_that_cannot(tmp_path):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     finding = places.check_storage(Subject(output=("run.storage", str(tmp_path / "file" / "runs"))))
-    assert (finding.status, finding.advice) == ("problem", "set run.storage to a folder")
+    assert (finding.status, finding.advice) == ("problem", "set run.storage to another folder")
 
 
 def test_storage_that_refuses(monkeypatch, tmp_path):
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(places.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(paths.tempfile, "TemporaryFile", refuse)
     finding = places.check_storage(Subject(output=("run.storage", str(tmp_path))))
-    assert "cannot be written (Permission denied)" in finding.found
+    assert "cannot be written (Permission denied in" in finding.found
 
 
 @pytest.mark.parametrize(("gib", "status"), [(100, "ok"), (5, "note"), (0.5, "problem")])
@@ -226,8 +227,16 @@ def test_mlflows_server(monkeypatch):
     assert "does not answer (" in finding.found
     assert "hush" not in finding.found + finding.advice
     with socket.create_server(("127.0.0.1", 0)) as server:
-        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr(tracking.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(b"OK"))
+        uri, asked = f"http://127.0.0.1:{server.getsockname()[1]}", []
+
+        def answer(url, timeout):
+            asked.append(url)
+            return io.BytesIO(b"OK")
+
+        monkeypatch.setattr(tracking.urllib.request, "urlopen", answer)
+        named = Subject(tracking=TrackingConfig(uri=uri.replace("://", "://me:hush-hush@")))
+        assert tracking.check_mlflow(named).found == f"{uri.replace('://', '://***@')} answers"
+        assert asked == [f"{uri}/health"]
         assert tracking.check_mlflow(Subject(tracking=TrackingConfig(uri=uri))).found == f"{uri} answers"
         for code, status in ((401, "note"), (404, "problem")):
 

@@ -12,7 +12,7 @@ import torch
 import torch.cuda.nccl
 
 from rung.orchestration.checkup.finding import Finding, Subject, note, ok, problem
-from rung.orchestration.checkup.places import existing_folder
+from rung.orchestration.paths import existing_folder
 from rung.orchestration.resources import OBJECT_STORE_BYTES
 from rung.training.hardware import node_hardware
 

@@ -9,6 +9,7 @@ from rung.data.dataset import ShardDataset
 from rung.data.index import SPLITS
 from rung.data.staging import is_url, manifest_hash
 from rung.orchestration.checkup.finding import Finding, Subject, note, ok, problem, refusal
+from rung.orchestration.paths import existing_folder, require_writable
 from rung.training.initial import load_model
 
 _SCARCE, _TOO_LITTLE = 10 * 2**30, 2**30  # bytes: of a run with some checkpoints, and of a single one with its data
@@ -21,31 +22,22 @@ def check_storage(subject: Subject) -> Finding:
     """Whether the job's folder can be made, and files appear in it whole."""
     key, path = subject.output
     folder = Path(path).expanduser().absolute()
-    there = existing_folder(folder)
-    if not there.is_dir():
-        return problem(f"{key} {folder}: {there} is a file", f"set {key} to a folder")
     try:
-        with tempfile.TemporaryDirectory(prefix=".rung-doctor-", dir=there) as scratch:
-            first, second = Path(scratch) / "first", Path(scratch) / "second"
-            first.write_text("new")
-            second.write_text("old")
-            first.replace(second)
-            whole = second.read_text() == "new" and not first.exists()
-    except OSError as error:
-        return problem(
-            f"{key} {folder}: {there} cannot be written ({error.strerror})", f"set {key} to a folder that you may write"
-        )
+        there = require_writable(key, folder)
+    except ValueError as error:
+        return refusal(error, f"correct {key}")
+    with tempfile.TemporaryDirectory(prefix=".rung-doctor-", dir=there) as scratch:
+        first, second = Path(scratch) / "first", Path(scratch) / "second"
+        first.write_text("new")
+        second.write_text("old")
+        first.replace(second)
+        whole = second.read_text() == "new" and not first.exists()
     if not whole:
         return problem(
             f"{key} {folder}: files cannot be renamed over others there", f"set {key} to another file system"
         )
     state = "can be written" if there == folder else f"can be made in {there}"
     return ok(f"{key} {folder} {state}, and files replace others there at once")
-
-
-def existing_folder(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that exists (which may be a file)."""
-    return next(each for each in (path, *path.parents) if each.exists())
 
 
 def check_disk(subject: Subject) -> Finding:

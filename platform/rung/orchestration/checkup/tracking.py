@@ -34,7 +34,9 @@ def _server(uri: str) -> Finding:
     try:
         check_server(uri, _ANSWER_SECONDS)
         if uri.startswith(("http://", "https://")):
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310
+            parts = urlsplit(uri)  # without its user and password, which urllib takes for a part of the host
+            url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return note(

@@ -53,6 +53,7 @@ def prepare(config: PrepareConfig, run_chunks: ChunkMap | None = None) -> Prepar
         BrokenFileError: the input cannot be read.
         NoUsableRecordError: nothing in it could be used.
         LabelsLieError: its energies are not those of the functional that it states.
+        WrongUnitError: its labels are in another unit than its kind of source holds.
         OutputError: the output cannot be written, or holds something else.
     """
     output = Path(config.output).expanduser().absolute()

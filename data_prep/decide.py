@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.facts import NO_REASON, REASONS, FactsTable
+from data_prep.facts import MEASURES, NO_REASON, REASONS, FactsTable
 from data_prep.split import split_of_records
+from data_prep.unit_check import check_size, fitting_unit, wrong_energies
 from rung.config.preparation import FilterConfig, SplitConfig
 from rung.data.fields import Labels
 from rung.data.index import REJECTED, Index
@@ -93,6 +94,7 @@ def decide(
 
     Raises:
         LabelsLieError: most records of a functional have energies of another one.
+        WrongUnitError: most labels are in another unit.
     """
     pending = _Pending(facts, restored)
     _refuse_repetitions(pending, index, facts, filters)
@@ -151,6 +153,12 @@ def _check_functionals(pending: _Pending, index: Index, filters: FilterConfig) -
         mine = distance.pop(stated)
         other, theirs = next(iter(distance.items()))
         wrong = (mine > _FITS) & (theirs < _FITS) & (mine > _CLEARLY_BETTER * theirs)
+        if (mine > _FITS).sum() > 0.5 * len(rows):
+            sizes = index.num_atoms[rows]
+            reference = index.energy[rows] / sizes - _referenced(index, rows, stated)
+            found = fitting_unit(index.energy[rows], sizes, reference, _FITS)
+            if found is not None and found[1] > wrong.sum():
+                raise wrong_energies(found[0], functional.decode(), found[1], len(rows))
         if wrong.sum() > 0.5 * len(rows):
             raise LabelsLieError(_whole_set_text(functional.decode(), other, int(wrong.sum()), len(rows)))
         if filters.functional_check == "reject":
@@ -205,6 +213,7 @@ def _refuse_outliers(pending: _Pending, index: Index, facts: FactsTable, filters
         for column, reason, floor, noun, unit in floors:
             rows = np.flatnonzero(of_this & np.isfinite(facts.measures[:, column]))
             values = facts.measures[rows, column]
+            check_size(MEASURES[column].label, values, floor)
             limit = max(floor, float(np.median(values)) + most * spread(values)) if len(values) else floor
             far = values > limit
             details = [f"{noun} {value:,.1f} {unit}; the limit is {limit:,.1f}" for value in values[far]]

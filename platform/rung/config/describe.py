@@ -23,6 +23,24 @@ _KINDS = {
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 _SHOWN_CHARACTERS = 80
 
+_CUSTOMARY = {
+    "lr": "learning_rate",
+    "batch_size": "structures",
+    "bs": "structures",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "scheduler": "schedule",
+    "optim": "optimizer",
+    "dataset": "data",
+    "output_dir": "storage",
+    "num_gpus": "gpus_per_worker",
+    "gpus": "gpus_per_worker",
+    "wd": "weight_decay",
+    "checkpoint": "init",
+    "pretrained": "init",
+}
+"""Names that other programs use -> Rung's."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -131,11 +149,14 @@ class _Declared:
         """The declared key that an unknown one was probably meant to be, or those there are."""
         section, _, name = key.rpartition(".")
         here = self.sections.get(section, self.sections[""])
-        close = difflib.get_close_matches(name.replace("-", "_"), here.names, n=1)
+        close = [each for each in here.names if each == _CUSTOMARY.get(name.replace("-", "_"))]
+        close = close or difflib.get_close_matches(name.replace("-", "_"), here.names, n=1)
         if close:
             return f"did you mean {f'{here.key}.{close[0]}'.lstrip('.')}?"
-        elsewhere = [other for other in self.settings if other.rpartition(".")[2] == name]
-        elsewhere = elsewhere or difflib.get_close_matches(key, self.settings, n=1)
+        wanted = _CUSTOMARY.get(name, name)
+        elsewhere = [other for other in self.settings if other.rpartition(".")[2] == wanted]
+        if not elsewhere and section not in self.sections:
+            elsewhere = difflib.get_close_matches(key, self.settings, n=1)
         if elsewhere:
             return f"did you mean {' or '.join(elsewhere)}?"
         return f"{here.key or 'the configuration'} has {', '.join(here.names)}"

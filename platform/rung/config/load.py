@@ -82,6 +82,15 @@ def load_config(
     return _build(tree, document, overrides or {}, overrides_from)
 
 
+def read_keys(path: Path) -> list[str]:
+    """The top-level keys of a file, whatever they are.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    return [str(key) for key in _read(path).values]
+
+
 def apply_overrides(
     config: AnySection, overrides: Mapping[str, Any], *, overrides_from: str = "override"
 ) -> AnySection:
@@ -143,6 +152,8 @@ def _read(path: Path) -> _Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"config file {path} does not exist (current folder: {Path.cwd()})") from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"config file {path} is a folder: give one of the .yaml files in it") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"config file {path} is not UTF-8 text: {error}") from error
     try:

@@ -56,11 +56,11 @@ class ModelConfig(Section):
     init: str = setting(
         "none", "initial weights: none, 0.3.0, r2scan, a model file (.pth.tar) or a run's folder", min_length=1
     )
-    feature_dim: int = setting(64, "width of atom, bond and angle features (ignored with initial weights)", ge=1)
-    num_radial: int = setting(31, "radial basis functions (ignored with initial weights)", ge=1)
-    num_angular: int = setting(31, "angular basis functions, odd (ignored with initial weights)", ge=1)
-    num_blocks: int = setting(4, "interaction blocks (ignored with initial weights)", ge=2)
-    graph: GraphConfig = setting(GraphConfig(), "cutoffs (ignored with initial weights)")
+    feature_dim: int = setting(64, "width of atom, bond and angle features (initial weights bring their own)", ge=1)
+    num_radial: int = setting(31, "radial basis functions (initial weights bring their own)", ge=1)
+    num_angular: int = setting(31, "angular basis functions, odd (initial weights bring their own)", ge=1)
+    num_blocks: int = setting(4, "interaction blocks (initial weights bring their own)", ge=2)
+    graph: GraphConfig = setting(GraphConfig(), "cutoffs (initial weights bring their own)")
     freeze_depth: int = setting(
         0, "0 nothing frozen; 1 embeddings and bases; 1 + k also the first k interaction blocks", ge=0
     )

@@ -37,6 +37,10 @@ class ModelFileError(ValueError):
     """A file that holds no CHGNet, or not the one that it claims."""
 
 
+class ModelSizeError(ValueError):
+    """Weights of another size than the config asks for."""
+
+
 def build(config: ModelConfig) -> CHGNet:
     """Make a CHGNet of the configured size with random weights from torch's current seed.
 
@@ -65,6 +69,34 @@ def initial_model(config: ModelConfig) -> CHGNet:
     return build(config) if config.init == "none" else load(config.init)
 
 
+def check_size(model: CHGNet, config: ModelConfig) -> None:
+    """Refuse weights of another size than the config asks for. A size that is left at its default asks for none.
+
+    Raises:
+        ModelSizeError: names each key with both values.
+    """
+    graph, default = model.graph_converter, ModelConfig()
+    found = {
+        "feature_dim": (model.model_args["atom_fea_dim"], config.feature_dim, default.feature_dim),
+        "num_radial": (model.model_args["num_radial"], config.num_radial, default.num_radial),
+        "num_angular": (model.model_args["num_angular"], config.num_angular, default.num_angular),
+        "num_blocks": (model.n_conv, config.num_blocks, default.num_blocks),
+        "graph.atom_cutoff": (graph.atom_graph_cutoff, config.graph.atom_cutoff, default.graph.atom_cutoff),
+        "graph.bond_cutoff": (graph.bond_graph_cutoff, config.graph.bond_cutoff, default.graph.bond_cutoff),
+    }
+    wrong = [
+        f"model.{key} is {asked}, theirs {has}"
+        for key, (has, asked, usual) in found.items()
+        if asked not in (has, usual)
+    ]
+    if wrong:
+        raise ModelSizeError(
+            f"the weights of model.init {config.init} are of another size than the config asks for: {', '.join(wrong)}."
+            " Weights bring their size along: leave these keys out, or set model.init to none to train that size from"
+            " random weights"
+        )
+
+
 def load(source: str | Path) -> CHGNet:
     """Load a model, in float32 on the CPU.
 
@@ -84,7 +116,8 @@ def load(source: str | Path) -> CHGNet:
         raise ModelFileError(f"{path} is a folder, not a model file: give the .pth.tar file in it")
     if not path.is_file():
         raise ModelFileError(
-            f"no model file at {path}: give one of {', '.join(BUNDLED)}, or a .pth.tar file that exists"
+            f"no model file and no run at {path}: give one of {', '.join(BUNDLED)}, or a .pth.tar file or a run's"
+            " folder that exists (model.init in a training run)"
         )
     return from_state(_read(path)["model"], origin=str(path))
 

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 import ray
 
 from rung.config.sections import LauncherConfig
-from rung.orchestration.resources import Demand, NodeResources, demand_of, shortage
+from rung.orchestration.resources import OBJECT_STORE_BYTES, Demand, NodeResources, demand_of, shortage
 
 logger = logging.getLogger(__name__)
 
 _NEW_CLUSTER = "local"
 _ANSWER_SECONDS = 10.0
-
-_OBJECT_STORE_BYTES = 512 * 2**20
-"""Batches never pass through Ray; its default, a third of the memory, does not fit a container's /dev/shm."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
         context = ray.init(
             address=address,
             include_dashboard=True,  # without it Ray Train cannot free the resources of a driver that was killed
-            object_store_memory=_OBJECT_STORE_BYTES,
+            object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
         )
     else:

@@ -1,14 +1,18 @@
 """One door to a training run, whoever starts the loop: this process, torchrun or Ray."""
 
+import logging
 import os
 from collections.abc import Sequence
 
+import torch
+
+from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
 from rung.data.staging import manifest_hash
 from rung.orchestration.gate import check_start
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.mlflow_sink import tracker, tracking_uri
-from rung.orchestration.paths import resolve_paths
+from rung.orchestration.paths import require_writable, resolve_paths
 from rung.orchestration.provenance import note_source
 from rung.orchestration.system_metrics import monitored
 from rung.orchestration.watch import DescriptionSink, run_watched
@@ -16,6 +20,8 @@ from rung.training.context import LocalContext, TorchrunContext
 from rung.training.run import SUMMARY_NAME, RunFolder, TrainSummary, check_same_run
 from rung.training.sinks import MetricSink, ProgressSink
 from rung.training.trainer import train
+
+logger = logging.getLogger(__name__)
 
 
 def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSummary:
@@ -29,8 +35,10 @@ def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSum
         ValueError: config, data or cluster are at fault; the message says what to change.
     """
     config = resolve_paths(config)
-    check_start(config)
+    check_devices(config.launcher)
     sinks = sinks_of(config)
+    require_writable("run.storage", RunFolder.of(config).path)
+    check_start(config)
     if os.environ.get("RANK", "0") == "0":
         note_source(RunFolder.of(config))
     match config.launcher.kind:
@@ -45,6 +53,27 @@ def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSum
             from rung.orchestration.ray_train import run_on_ray  # noqa: PLC0415 (the other launchers need no Ray)
 
             return run_on_ray(config, sinks)
+
+
+def check_devices(launcher: LauncherConfig) -> None:
+    """Look at what the config asks of processes that Ray does not place: no GPU may be missed in silence.
+
+    Raises:
+        ValueError: a GPU is asked for, and PyTorch sees none.
+    """
+    if launcher.kind == "ray":
+        return  # the cluster's resources decide
+    if launcher.gpus_per_worker and not torch.cuda.is_available():
+        raise ValueError(
+            f"launcher.gpus_per_worker is {launcher.gpus_per_worker:g}, but PyTorch {torch.__version__} sees no GPU on"
+            " this machine: leave launcher.gpus_per_worker out to train on CPUs, or let `python jobs/doctor.py` say why"
+        )
+    if launcher.kind == "local" and launcher.min_workers > 1:
+        logger.warning(
+            "launcher.kind 'local' trains with one rank, this process: launcher.num_workers %s is not used; set"
+            " launcher.kind to ray for more",
+            launcher.num_workers,
+        )
 
 
 def finished_summary(config: TrainConfig) -> TrainSummary | None:

@@ -3,12 +3,14 @@
 import logging
 import math
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from rung.config.secrets import redacted
 from rung.config.tree import TrainConfig
@@ -24,6 +26,9 @@ logger = logging.getLogger(__name__)
 DATABASE_NAME = "mlflow.db"
 
 _SCHEMES = ("http", "https", "databricks", "sqlite", "postgresql", "mysql", "mssql")
+
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_ANSWER_SECONDS = 5.0
 
 
 def tracking_uri(config: TrainConfig) -> str:
@@ -52,6 +57,32 @@ def resolve_uri(given: str | None, storage: str) -> str:
             " off"
         )
     return uri
+
+
+def check_server(uri: str, timeout: float) -> None:
+    """Knock on a server's door, where it has one that can be reached directly.
+
+    MLflow's own client tries again for minutes before it tells that nobody is there.
+
+    Args:
+        uri: of MLflow, as `resolve_uri` gives it.
+        timeout: longest wait, s.
+
+    Raises:
+        ConnectionError: nobody answers; says what to change.
+    """
+    parts = urlsplit(uri)
+    port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+    by_proxy = parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+    if parts.hostname is None or port is None or by_proxy:
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=timeout).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"no server answers at port {port} of {parts.hostname} ({error.strerror or error}): start it, correct"
+            " tracking.uri (MLFLOW_TRACKING_URI), or set tracking.kind to off"
+        ) from error
 
 
 def tracker(config: TrainConfig, tags: Mapping[str, str] | None = None) -> MetricSink:
@@ -155,6 +186,7 @@ class MlflowSink:
         from rung.orchestration.mlflow_run import MAX_METRICS, TrackedRun  # noqa: PLC0415
 
         if self._run is None:
+            check_server(self._uri, _ANSWER_SECONDS)
             self._run = TrackedRun.open(self._description, self._uri, self._tags)
         with self._lock:
             self._waiting += self._nodes.new()

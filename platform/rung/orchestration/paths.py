@@ -1,5 +1,6 @@
 """Paths of a config made absolute where the user typed them: Ray's workers run in other folders."""
 
+import tempfile
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,42 @@ _WithPath = TypeVar("_WithPath", DataConfig, IsolatedConfig, ReplayConfig)
 
 _UPLOADED_FOLDER = "_ray_pkg_"
 """Ray unpacks a submitted working_dir into a folder of this prefix, and deletes it when the job is over."""
+
+
+class FolderError(ValueError):
+    """A folder that cannot be made or written."""
+
+
+def existing_folder(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists (which may be a file)."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def require_writable(key: str, path: Path | str) -> Path:
+    """Try whether a folder can be written, or made; it is left as it is.
+
+    Args:
+        key: of the config that names the folder, for the message.
+        path: of the folder.
+
+    Returns:
+        The folder, or the nearest one above it that exists.
+
+    Raises:
+        FolderError: says what is in the way.
+    """
+    folder = _absolute(str(path))
+    there = existing_folder(folder)
+    if not there.is_dir():
+        raise FolderError(f"{folder} cannot be made, since {there} is a file: set {key} to another folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise FolderError(
+            f"{folder} cannot be written ({error.strerror} in {there}): set {key} to a folder that you may write"
+        ) from error
+    return there
 
 
 def resolve_paths(config: AnyTrainConfig) -> AnyTrainConfig:

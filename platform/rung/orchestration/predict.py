@@ -22,6 +22,7 @@ from rung.data.record import GraphRecord, Reason, RecordError
 from rung.data.staging import is_url, staged
 from rung.inference.store import PredictionStore, PredictSummary
 from rung.inference.work import Failure, Item, ModelCopy, Outcome, Reader, Work
+from rung.orchestration.paths import require_writable
 from rung.training.initial import load_model
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def run_prediction(config: PredictConfig) -> PredictSummary:
     Raises:
         ValueError: config, model, input or cluster are at fault; the message says what to change.
     """
+    require_writable("output", config.output)
     if config.parallel.kind == "local":
         workers = config.parallel.workers
         return predict(config, lambda work, chunks: map_over_processes(work, chunks, workers))

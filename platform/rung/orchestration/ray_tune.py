@@ -21,7 +21,7 @@ from rung.config.tree import SweepConfig
 from rung.orchestration.cluster import Cluster, connected
 from rung.orchestration.environment import environment
 from rung.orchestration.interrupts import keeping_handlers
-from rung.orchestration.paths import resolve_paths
+from rung.orchestration.paths import require_writable, resolve_paths
 from rung.orchestration.ray_train import Loop
 from rung.orchestration.ray_trial import run_trial
 from rung.orchestration.resources import Demand, refused_trials, runs_at_once, shortage
@@ -67,6 +67,7 @@ def run_sweep(config: SweepConfig, loop: Loop = train) -> Path:
         ValueError: config, data or cluster are at fault, or no trial finished.
     """
     config = _resolved(config)
+    require_writable("run.storage", Path(config.run.storage) / config.run.name)
     folder = SweepFolder.opened(config).path
     trials = Trials(config)
     trials.check_draws()

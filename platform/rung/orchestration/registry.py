@@ -29,6 +29,7 @@ from rung.evaluation.export import ExportSummary, export_model
 from rung.orchestration.mlflow_run import RUN_ID_NAME, client_of, experiment_of, is_alive
 from rung.orchestration.mlflow_sink import resolve_uri
 from rung.orchestration.model_log import HASH_TAG, Publication, log_model
+from rung.orchestration.paths import require_writable
 from rung.training.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def export_and_register(config: ExportConfig) -> ExportSummary:
         PromotionError: the champion is better; the model is published as a candidate.
         ValueError: what `export_model` raises, or MLflow does not take the model.
     """
+    require_writable("output", Path(config.output).parent)
     summary = export_model(config)
     if config.registry.model is not None:
         run = Path(config.run).absolute()

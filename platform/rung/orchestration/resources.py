@@ -9,6 +9,9 @@ from rung.config.sections import LauncherConfig
 NodeResources = Mapping[str, float]
 """What one node offers in all, as Ray names it: CPU, GPU, ..."""
 
+OBJECT_STORE_BYTES = 512 * 2**20
+"""Batches never pass through Ray; its default, a third of the memory, does not fit a container's /dev/shm."""
+
 _ROUNDING = 1e-6
 """Ray counts resources in steps of 1e-4; this keeps 10 x 0.1 CPU within 1 CPU."""
 

@@ -10,6 +10,13 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells its processes."""
+
+
+class RendezvousError(ConnectionError):
+    """Ranks that cannot meet."""
+
 
 class TrainContext(Protocol):
     """The seam between the loop and Ray, torchrun or a plain process. The loop never sees more of them."""
@@ -110,7 +117,7 @@ class TorchrunContext(SignalledContext):
 
     def __init__(self, timeout: float = 1800.0) -> None:
         super().__init__()
-        missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR") if name not in os.environ]
+        missing = [name for name in _TORCHRUN if name not in os.environ]
         if missing:
             raise ValueError(
                 f"launcher.kind is 'torchrun', but {', '.join(missing)} is not set:"
@@ -120,7 +127,10 @@ class TorchrunContext(SignalledContext):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         backend = "nccl" if self.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        try:
+            dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        except dist.DistNetworkError as error:
+            raise RendezvousError(_no_meeting()) from error
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 
@@ -130,3 +140,16 @@ class TorchrunContext(SignalledContext):
     def close(self) -> None:
         """Leave the process group."""
         dist.destroy_process_group()
+
+
+def _no_meeting() -> str:
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    if os.environ["RANK"] == "0":
+        return (
+            f"rank 0 cannot open port {port} of {host} (MASTER_PORT) for the other ranks, most likely since another run"
+            " has it: start with torchrun --standalone on one machine, or give torchrun another --master-port"
+        )
+    return (
+        f"rank {os.environ['RANK']} does not reach rank 0 at port {port} of {host} (MASTER_ADDR, MASTER_PORT): start"
+        " torchrun on that machine too, and let the firewall pass that port"
+    )

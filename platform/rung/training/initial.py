@@ -90,11 +90,15 @@ def initial_model(
 
 
 def load_model(config: ModelConfig) -> CHGNet:
-    """Load initial weights: a run's folder gives its best checkpoint, all else is up to `rung.model.weights`."""
+    """Load initial weights: a run's folder gives its best checkpoint, all else is up to `rung.model.weights`.
+
+    Raises:
+        ValueError: there are none, or they are of another size than the config asks for.
+    """
     folder = Path(config.init).expanduser()
-    if folder.is_dir():
-        return RunFolder(folder.absolute()).load_model("best")
-    return weights.initial_model(config)
+    model = RunFolder(folder.absolute()).load_model("best") if folder.is_dir() else weights.initial_model(config)
+    weights.check_size(model, config)
+    return model
 
 
 def _treatments(

@@ -106,7 +106,9 @@ def test_a_failed_write_leaves_nothing(small, tmp_path, monkeypatch):
 
 
 def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(ModelFileError, match=r"no model file at .*gone\.pth\.tar: give one of 0\.3\.0, r2scan"):
+    with pytest.raises(
+        ModelFileError, match=r"no model file and no run at .*gone\.pth\.tar: give one of 0\.3\.0, r2scan"
+    ):
         load(tmp_path / "gone.pth.tar")
     with pytest.raises(ModelFileError, match="is a folder"):
         load(tmp_path)

@@ -5,25 +5,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from rung.config.command import parse_overrides
+from rung.config.document import TREES
 from rung.config.inference import PredictConfig
 from rung.config.load import ConfigError, load_config, read_keys
 from rung.config.section import Section
 from rung.config.sections import DataConfig, LauncherConfig, TrackingConfig
-from rung.config.studies import FunctionalsConfig, ScalingStudyConfig, TransferStudyConfig
-from rung.config.tree import EvaluateConfig, ExportConfig, PrepareConfig, SweepConfig, TrainConfig
+from rung.config.tree import ExportConfig, FinetuneConfig, PrepareConfig, TrainConfig
 from rung.orchestration.checkup.finding import Subject
 
-_JOBS: Final[Mapping[str, type[Section]]] = {
-    "training": TrainConfig,
-    "prepare_data": PrepareConfig,
-    "sweep": SweepConfig,
-    "evaluate": EvaluateConfig,
-    "export": ExportConfig,
-    "predict": PredictConfig,
-    "study_functionals": FunctionalsConfig,
-    "study_transfer": TransferStudyConfig,
-    "study_scaling": ScalingStudyConfig,
+_JOBS: Final[Mapping[str, type[Section]]] = {"training": TrainConfig} | {
+    job: tree for job, tree in TREES.items() if tree not in (TrainConfig, FinetuneConfig)
 }
+"""Pretraining and fine-tuning have the same keys."""
 
 
 def subject_of(path: Path | None, overrides: Mapping[str, str]) -> Subject:

@@ -109,6 +109,8 @@ def _convert(config: PrepareConfig, source: Source, folder: Path, run_chunks: Ch
         store.finish()
     if not journal.shards:
         raise NoUsableRecordError(_why_nothing(config, _counted(folder)))
+    records = sum(shard.num_records for shard in journal.shards)
+    logger.info("looking at all %s records together: repetitions, outliers, splits", f"{records:,}")
     facts = {**config.source.model_dump(mode="json"), "dataset": source.name, **source.facts()}
     origin = Origin(config=content_config(config), source=facts)
     manifest, quarantine = finish(folder, journal.shards, read_rejections(folder), origin)

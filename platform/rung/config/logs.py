@@ -4,7 +4,9 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TextIO
+
+from tqdm import tqdm
 
 from rung.config.secrets import RedactingFormatter, redacted
 
@@ -40,6 +42,15 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _AboveBars(logging.StreamHandler[TextIO]):
+    """Writes to stderr, above the progress bars that stand there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the bars away for the moment."""
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
 def configure_logging(rank: int = 0, run: str = "", *, quiet: bool = False) -> None:
     """Send log lines to stderr: progress of Rung from rank 0, warnings from everyone.
 
@@ -54,7 +65,7 @@ def configure_logging(rank: int = 0, run: str = "", *, quiet: bool = False) -> N
     form = os.environ.get(FORMAT_VARIABLE) or "text"
     if form not in ("text", "json"):
         raise ValueError(f"{FORMAT_VARIABLE} is {form!r}: set it to text or json, or unset it")
-    handler = logging.StreamHandler()
+    handler = _AboveBars()
     text = RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(JsonFormatter(rank, run) if form == "json" else text)
     logging.basicConfig(handlers=[handler], force=True)

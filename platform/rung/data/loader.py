@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rung.config.progress import followed
 from rung.config.sections import DataConfig
 from rung.data.batch import GraphBatch, collate
 from rung.data.dataset import RecordReader, ShardDataset
@@ -71,6 +72,21 @@ class BatchLoader:
         finally:
             for _, arrays in under_way:
                 arrays.cancel()
+
+
+def evaluation_batches(
+    dataset: ShardDataset, plans: Iterable[StepPlan], config: DataConfig, what: str
+) -> Iterator[tuple[StepPlan, list[GraphBatch]]]:
+    """The batches of plans that are evaluated one after the other, followed by a bar that says what is done."""
+    plans = list(plans)
+    with followed(what, sum(map(_num_structures, plans)), "structure") as advance:
+        for plan, batches in BatchLoader(dataset, plans, config):
+            yield plan, batches
+            advance(_num_structures(plan))
+
+
+def _num_structures(plan: StepPlan) -> int:
+    return sum(map(len, plan.micro_batches))
 
 
 def _load(reader: RecordReader, micro_batches: _RecordIds) -> list[GraphBatch]:

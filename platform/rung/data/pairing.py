@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from rung.config.progress import followed
 from rung.data.dataset import ShardDataset
 from rung.data.index import REJECTED
 from rung.data.record import GraphRecord
@@ -45,13 +46,15 @@ def find_pairs(first: ShardDataset, second: ShardDataset, tolerance: float) -> P
     groups = [_by_material(dataset) for dataset in (first, second)]
     shared = sorted(groups[0].keys() & groups[1].keys())
     found: list[tuple[int, int, NDArray[np.int64]]] = []
-    for start in range(0, len(shared), _ROWS_AT_ONCE):
-        keys = shared[start : start + _ROWS_AT_ONCE]
-        here, there = (
-            _read(d, [i for key in keys for i in g[key]]) for d, g in zip((first, second), groups, strict=True)
-        )
-        for key in keys:
-            found += _match([here[i] for i in groups[0][key]], [there[i] for i in groups[1][key]], tolerance)
+    with followed("comparing structures", len(shared), "material") as advance:
+        for start in range(0, len(shared), _ROWS_AT_ONCE):
+            keys = shared[start : start + _ROWS_AT_ONCE]
+            here, there = (
+                _read(d, [i for key in keys for i in g[key]]) for d, g in zip((first, second), groups, strict=True)
+            )
+            for key in keys:
+                found += _match([here[i] for i in groups[0][key]], [there[i] for i in groups[1][key]], tolerance)
+            advance(len(keys))
     return Pairs(
         np.array([pair[0] for pair in found], dtype=np.int64),
         np.array([pair[1] for pair in found], dtype=np.int64),

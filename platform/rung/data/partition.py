@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Fitted to training steps of CHGNet 0.3.0 (energy, forces, stress, moments) on 40 batches on one core, right to 8 %.
-# Only the ratios matter: after the step had become three times as fast, they still fitted as well as new ones would, to
-# 6 % in the median (tests/benchmarks/cost_model.py). They do not matter much: were angles twice as dear, the slowest
-# of 256 ranks would take 14 % longer than the mean; with equal numbers of structures it takes twice as long
-# (tests/benchmarks/balance.py).
+# Only the ratios matter: after the step had become four times as fast, they still fitted as well as new ones would, to
+# 2 % in the median beside a fixed time of each step (tests/benchmarks/cost_model.py). They do not matter much: were
+# angles twice as dear, the slowest of 256 ranks would take 14 % longer than the mean; with equal numbers of structures
+# it takes twice as long (tests/benchmarks/balance.py).
 COST_PER_ATOM: Final = 4.2
 COST_PER_BOND: Final = 1.45
 COST_PER_ANGLE: Final = 1.0

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import fsspec
-from tqdm import tqdm
 
+from rung.config.progress import followed
 from rung.config.sections import DataConfig
 from rung.data.codec import ShardError
 from rung.data.dataset import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
@@ -185,9 +185,6 @@ def _copy(system: Any, root: str, folder: Path, manifest: Manifest, sizes: dict[
         return sizes[name]
 
     total = sum(sizes.values())
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(total=total, unit="B", unit_scale=True, desc="staging", disable=None) as bar,
-    ):
+    with ThreadPoolExecutor(_THREADS) as pool, followed("staging", total, "B") as advance:
         for size in pool.map(fetch, expected):
-            bar.update(size)
+            advance(size)

@@ -13,7 +13,7 @@ from torch import Tensor
 from rung.config.sections import BatchConfig, DataConfig
 from rung.data.batch import GraphBatch
 from rung.data.dataset import ShardDataset
-from rung.data.loader import BatchLoader
+from rung.data.loader import evaluation_batches
 from rung.data.sampler import evaluation_plans
 from rung.model.chgnet import Prediction, evaluate
 from rung.training.metrics import TARGETS, Metrics
@@ -98,7 +98,8 @@ def compare(
     """
     parts: dict[str, list[Compared]] = {target: [] for target in TARGETS}
     device = next(model.parameters()).device
-    for _, batches in BatchLoader(dataset, evaluation_plans(dataset.index, record_ids, batch, 0, 1), data):
+    plans = evaluation_plans(dataset.index, record_ids, batch, 0, 1)
+    for _, batches in evaluation_batches(dataset, plans, data, "evaluating"):
         for each in batches:
             rows = np.searchsorted(record_ids, each.record_ids.numpy())
             on_device = each.to(device)

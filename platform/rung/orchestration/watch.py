@@ -14,8 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tqdm import tqdm
+
+from rung.config.progress import progress_bar
 from rung.config.secrets import redacted_values
 from rung.config.tree import TrainConfig
+from rung.training.meanwhile import MEANWHILE_NAME
 from rung.training.resilience.storage import insist
 from rung.training.run import DESCRIPTION_NAME, RunFolder, TrainSummary
 from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
@@ -81,6 +85,7 @@ class RunWatcher:
         self._sinks = sinks
         self._interval = interval
         self._metrics = LineFollower(self._folder / METRICS_NAME)
+        self._meanwhile = _MeanwhileBar(self._folder / MEANWHILE_NAME)
         self._stale = _modified(self._folder / DESCRIPTION_NAME)
         self._started = False
         self._closing = threading.Event()
@@ -95,6 +100,7 @@ class RunWatcher:
         """Deliver what is left, then finish the sinks of a completed run and abort those of any other."""
         self._closing.set()
         self._thread.join()
+        self._meanwhile.close()
         self._poll()
         if not self._started and completed:  # it was complete before this start: trackers may have missed its end
             self._introduce()
@@ -118,6 +124,7 @@ class RunWatcher:
                 logger.debug("%s: %s", self._folder, error)
 
     def _poll(self) -> None:
+        self._meanwhile.show()
         if not self._started and _modified(self._folder / DESCRIPTION_NAME) != self._stale:
             self._introduce()
         if not self._started:
@@ -153,6 +160,39 @@ def run_watched(run: Callable[[], TrainSummary], config: TrainConfig, sinks: Seq
         return summary
     finally:
         watcher.close(completed=completed)
+
+
+class _MeanwhileBar:
+    """Shows what the run does besides its steps: a bar on a terminal, elsewhere a line the first time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._what = ""
+        self._bar: tqdm[Any] | None = None
+        self._told: set[str] = set()
+        path.unlink(missing_ok=True)  # of a start that was killed
+
+    def show(self) -> None:
+        """Look at the file, which is there while such work goes on."""
+        if not self._path.exists():
+            self.close()
+            return
+        content = json.loads(self._path.read_text())
+        what, done, total, unit = (content[name] for name in ("what", "done", "total", "unit"))
+        if self._bar is None or self._what != what:
+            self.close()
+            self._what, self._bar = what, progress_bar(what, total, unit, done=done)
+        if not self._bar.disable:
+            self._bar.update(done - self._bar.n)
+        elif what not in self._told:
+            self._told.add(what)
+            logger.info("%s: %s of %s %ss so far", what, f"{done:,}", f"{total:,}", unit)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 class LineFollower:

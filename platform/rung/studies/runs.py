@@ -11,6 +11,7 @@ import numpy as np
 
 from rung.config.command import parse_arguments, parse_overrides
 from rung.config.load import ConfigError, apply_overrides
+from rung.config.progress import followed
 from rung.config.reference import ReferenceMode
 from rung.config.sections import DataConfig, ModelConfig
 from rung.config.studies import StudyConfig
@@ -85,8 +86,13 @@ def carry_out(study: StudyConfig, planned: Sequence[Planned], probe: DataConfig 
     # Ray's workers run in other folders.
     pretrained = resolve_weights(study.base.model.init)
     work = partial(_train_and_probe, probe=resolve_data(probe) if probe else None, pretrained=pretrained)
-    results = run_all(work, [each.config for each in planned], study.at_a_time)
-    return [Finished(each, *_read_back(result)) for each, result in zip(planned, results, strict=True)]
+    finished = []
+    with followed("study", len(planned), "run") as advance:
+        results = run_all(work, [each.config for each in planned], study.at_a_time)
+        for each, result in zip(planned, results, strict=True):
+            finished.append(Finished(each, *_read_back(result)))
+            advance(1)
+    return finished
 
 
 def size_of(config: ModelConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rung.config.sections import DataConfig
 from rung.config.tree import TrainConfig
 from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
-from rung.data.loader import BatchLoader
+from rung.data.loader import evaluation_batches
 from rung.data.sampler import StepPlan, evaluation_plans
 from rung.model.chgnet import evaluate
 from rung.training.context import TrainContext
@@ -74,7 +74,7 @@ def energies_of_plans(
     """
     device = next(model.parameters()).device
     found = torch.zeros(len(record_ids), dtype=torch.float64, device=device)
-    for plan, batches in BatchLoader(dataset, plans, data):
+    for plan, batches in evaluation_batches(dataset, plans, data, "predicting energies"):
         rows = torch.from_numpy(np.searchsorted(record_ids, np.concatenate(plan.micro_batches)))
         parts = [
             evaluate(model, batch.to(device), forces=False, stress=False, magmoms=False).energy for batch in batches

@@ -12,6 +12,7 @@ from typing import Any
 from chgnet.model import CHGNet
 
 from rung.config.load import to_yaml
+from rung.config.progress import told_to
 from rung.config.secrets import redacted_values
 from rung.config.tree import TrainConfig
 from rung.model.weights import save_model
@@ -21,6 +22,7 @@ from rung.training.elements import ELEMENTS_NAME
 from rung.training.hardware import hardware_of_ranks
 from rung.training.initial import initial_model
 from rung.training.loop import Loop
+from rung.training.meanwhile import Meanwhile
 from rung.training.numerics import numerics
 from rung.training.resilience.storage import insist
 from rung.training.run import (
@@ -29,6 +31,7 @@ from rung.training.run import (
     MODEL_NAME,
     REFERENCE_NAME,
     SUMMARY_NAME,
+    RunFolder,
     TrainSummary,
     check_same_run,
     model_of,
@@ -57,7 +60,8 @@ def train(config: TrainConfig, context: TrainContext, sinks: Sequence[MetricSink
         NonFiniteError: on every rank, before the update that would have spoilt the weights.
         HungRankError: a rank did not come to where the others wait for it.
     """
-    with numerics(config.training), naming_hung_ranks(config.faults.collective_timeout):
+    meanwhile = told_to(Meanwhile(RunFolder.of(config), context.rank))
+    with numerics(config.training), naming_hung_ranks(config.faults.collective_timeout), meanwhile:
         session = Session(config, context, sinks)
         try:
             return _run(session)

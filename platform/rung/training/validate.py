@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rung.config.sections import BatchConfig, DataConfig, LossConfig
 from rung.data.batch import GraphBatch
 from rung.data.dataset import ShardDataset
-from rung.data.loader import BatchLoader
+from rung.data.loader import evaluation_batches
 from rung.data.sampler import StepPlan, evaluation_plans
 from rung.model.chgnet import Prediction, evaluate
 from rung.training.context import TrainContext
@@ -55,7 +55,7 @@ class Validator:
 
     def _predictions(self, model: CHGNet, record_ids: NDArray[np.int64]) -> Iterator[tuple[Prediction, GraphBatch]]:
         """This rank's share of the records, evaluated batch by batch."""
-        for _, batches in BatchLoader(self._dataset, self._plans(record_ids), self._data):
+        for _, batches in evaluation_batches(self._dataset, self._plans(record_ids), self._data, "evaluating"):
             for batch in batches:
                 on_device = batch.to(self._context.device)
                 yield evaluate(model, on_device, create_graph=False), on_device

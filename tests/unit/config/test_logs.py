@@ -1,5 +1,6 @@
 """Log lines as text and as JSON."""
 
+import io
 import json
 import logging
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from rung.config import logs
 from rung.config.command import run_job
+from rung.config.progress import progress_bar
 from rung.config.section import Section, setting
 from rung.config.sections import RunConfig
 
@@ -76,3 +78,18 @@ def test_a_job_names_its_run_in_every_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["job"])
     assert run_job(Tree, main, ["--run.name", "mine"]) == 0
     assert json.loads(capsys.readouterr().err.splitlines()[-1])["run"] == "mine"
+
+
+def test_a_line_stands_above_the_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.delenv("RUNG_LOG_FORMAT", raising=False)
+    logs.configure_logging()
+    with progress_bar("evaluating", 9, "structure"):
+        logging.getLogger("rung.x").info("hello")
+    before, _, after = sys.stderr.getvalue().partition("INFO rung.x: hello\n")
+    assert before.split("\r")[-1].strip().count(":") == 2, "the bar was still there: only the time may stand before"
+    assert "evaluating:" in after

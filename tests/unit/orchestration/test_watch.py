@@ -1,4 +1,7 @@
+import io
 import json
+import logging
+import sys
 import time
 from pathlib import Path
 
@@ -6,6 +9,7 @@ import pytest
 
 from rung.config.tree import TrainConfig
 from rung.orchestration.watch import DescriptionSink, LineFollower, run_watched
+from rung.training.meanwhile import MEANWHILE_NAME
 from rung.training.run import TrainSummary
 from rung.training.sinks import JsonLinesSink, RunDescription
 
@@ -38,6 +42,31 @@ class Recorder:
 @pytest.fixture
 def config(tmp_path):
     return TrainConfig.model_validate({"data": {"path": "/d"}, "run": {"storage": str(tmp_path), "name": "r"}})
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Evaluation:
+    """A loop that evaluates before its first step."""
+
+    def __init__(self, config, seen):
+        self.folder, self.seen = Path(config.run.storage) / config.run.name, seen
+
+    def __call__(self):
+        path = self.folder / MEANWHILE_NAME
+        assert not path.exists()
+        for done in (20, 30):
+            text = json.dumps({"what": "evaluating", "done": done, "total": 90, "unit": "structure"})
+            path.with_suffix(".tmp").write_text(text)
+            path.with_suffix(".tmp").replace(path)
+            deadline = time.monotonic() + 20
+            while not self.seen(done) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        path.unlink()
+        return summary(self.folder)
 
 
 class Loop:
@@ -204,3 +233,23 @@ def test_the_description_is_json(config):
     content = json.loads((Path(config.run.storage) / "r" / "description.json").read_text())
     assert content["manifest_hash"] == "abc"
     assert content["artifacts"][0].endswith("model.pth.tar")
+
+
+def test_what_a_run_does_besides_its_steps_is_a_bar_on_a_terminal(config, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    folder = Path(config.run.storage) / config.run.name
+    folder.mkdir()
+    (folder / MEANWHILE_NAME).write_text("left by a start that was killed")
+    run_watched(Evaluation(config, lambda done: f"{done}/90 [" in sys.stderr.getvalue()), config, [Recorder()])
+    shown = sys.stderr.getvalue()
+    assert "evaluating:  22%|" in shown
+    assert "30/90 [" in shown
+    assert shown.rsplit("\r", 2)[1].strip() == ""
+
+
+def test_elsewhere_it_is_one_line(config, caplog):
+    caplog.set_level(logging.INFO)
+    (Path(config.run.storage) / config.run.name).mkdir()
+    run_watched(Evaluation(config, lambda done: done == 30 or "so far" in caplog.text), config, [Recorder()])
+    assert caplog.messages.count("evaluating: 20 of 90 structures so far") == 1
+    assert "30 of 90" not in caplog.text

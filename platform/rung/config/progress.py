@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from tqdm import tqdm
 
@@ -55,7 +55,7 @@ def followed(what: str, total: int, unit: str) -> Iterator[Callable[[int], objec
         listener(what, total, total, unit)
 
 
-def progress_bar(what: str, total: int, unit: str, *, done: int = 0, delay: float = 0.0) -> "tqdm[object]":
+def progress_bar(what: str, total: int, unit: str, *, done: int = 0, delay: float = 0.0) -> "tqdm[Any]":
     """A bar on stderr with the time left, which goes when it is closed; nothing where there is no terminal."""
     scaled = unit == "B"
     return tqdm(

@@ -3,8 +3,10 @@ import json
 import pytest
 
 from rung.training import meanwhile
+from rung.training.context import LocalContext
 from rung.training.meanwhile import MEANWHILE_NAME, Meanwhile
 from rung.training.run import RunFolder
+from rung.training.trainer import train
 
 
 @pytest.fixture
@@ -58,3 +60,21 @@ def test_storage_that_refuses_is_no_reason_to_stop(tmp_path, clock):
     clock.now += 5
     note("evaluating", 1, 9, "structure")
     note("evaluating", 9, 9, "structure")
+
+
+def test_a_run_tells_of_its_evaluations(make_config, monkeypatch):
+    told = []
+    monkeypatch.setattr(meanwhile, "_EVERY", 0.0)
+    write = RunFolder.write
+
+    def noting(folder, name, text):
+        if name == MEANWHILE_NAME:
+            told.append(json.loads(text))
+        return write(folder, name, text)
+
+    monkeypatch.setattr(RunFolder, "write", noting)
+    config = make_config("told", batch={"structures": 4, "max_bonds": 1, "max_angles": 1})
+    train(config, LocalContext("cpu"))
+    assert {note["what"] for note in told} >= {"evaluating"}
+    assert all(0 < note["done"] < note["total"] for note in told)
+    assert not (RunFolder.of(config).path / MEANWHILE_NAME).exists()

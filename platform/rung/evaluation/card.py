@@ -10,11 +10,11 @@ import yaml
 
 from rung.training.hardware import hardware_text
 from rung.training.run import CONFIG_NAME, DESCRIPTION_NAME, REFERENCE_NAME, SOURCE_NAME, SUMMARY_NAME
+from rung.training.wording import UNITS
 
 CARD_NAME: Final = "MODEL_CARD.md"
 
 _SPLITS: Final = ("train", "validation", "test")
-_UNITS: Final = {"energy": ("meV/atom", 1000), "force": ("meV/Å", 1000), "stress": ("GPa", 1), "magmom": ("μB", 1)}
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _what_it_is(run: RunRecord) -> str:
 
 def _errors(summary: Mapping[str, Any]) -> str:
     """Mean absolute errors, best and untouched, on what was held out."""
-    columns = [target for target in _UNITS if any(f"{target}_mae" in row for row in summary["best"].values())]
-    rows = [f"| mean absolute error | {' | '.join(f'{target} ({_UNITS[target][0]})' for target in columns)} |"]
+    columns = [target for target in UNITS if any(f"{target}_mae" in row for row in summary["best"].values())]
+    rows = [f"| mean absolute error | {' | '.join(f'{target} ({UNITS[target][0]})' for target in columns)} |"]
     rows.append("| --- |" + " --- |" * len(columns))
     for split in ("test", "validation"):
         number = summary["num_records"].get(split, 0)
@@ -113,7 +113,7 @@ def _errors(summary: Mapping[str, Any]) -> str:
 
 def _error(errors: Mapping[str, float], target: str) -> str:
     value = errors.get(f"{target}_mae")
-    return "–" if value is None else f"{_UNITS[target][1] * value:.4g}"
+    return "–" if value is None else f"{UNITS[target][1] * value:.4g}"
 
 
 def _data(run: RunRecord, license_of_data: str | None) -> dict[str, str]:

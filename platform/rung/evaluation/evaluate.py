@@ -22,6 +22,7 @@ from rung.training.context import LocalContext
 from rung.training.initial import load_model
 from rung.training.metrics import Metrics
 from rung.training.run import RunFolder
+from rung.training.wording import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,11 @@ def evaluate_model(config: EvaluateConfig) -> EvaluationSummary:
     folder.mkdir(parents=True, exist_ok=True)
     write_report(folder / REPORT_NAME, summary.to_dict(), findings, dataset)
     (folder / "summary.json").write_text(json.dumps(summary.to_dict(), indent=1))
+    for name, found in ((config.model, findings.compared), (config.baseline, findings.baseline)):
+        if found is not None:
+            count = f"{len(records):,} {config.split} records"
+            logger.info("errors on %s: %s: %s", count, name, in_words(found.errors()))
+    logger.info("look at %s", folder / REPORT_NAME)
     return summary
 
 

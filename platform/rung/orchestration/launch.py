@@ -20,6 +20,7 @@ from rung.training.context import LocalContext, TorchrunContext
 from rung.training.run import SUMMARY_NAME, RunFolder, TrainSummary, check_same_run
 from rung.training.sinks import MetricSink, ProgressSink
 from rung.training.trainer import train
+from rung.training.wording import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,13 @@ def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSum
     check_start(config)
     if os.environ.get("RANK", "0") == "0":
         note_source(RunFolder.of(config))
+    summary = _launch(config, sinks, context)
+    if summary.completed and os.environ.get("RANK", "0") == "0":
+        _tell(summary)
+    return summary
+
+
+def _launch(config: TrainConfig, sinks: Sequence[MetricSink], context: LocalContext | None) -> TrainSummary:
     match config.launcher.kind:
         case "local":
             return run_watched(lambda: _train_here(config, context or LocalContext()), config, sinks)
@@ -53,6 +61,15 @@ def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSum
             from rung.orchestration.ray_train import run_on_ray  # noqa: PLC0415 (the other launchers need no Ray)
 
             return run_on_ray(config, sinks)
+
+
+def _tell(summary: TrainSummary) -> None:
+    """What the run is worth, on the materials that took no part in any choice where there are any."""
+    split = "test" if summary.best.get("test") else "validation"
+    for who, errors in (("untouched model", summary.zero_step), (f"best, of step {summary.best_step}", summary.best)):
+        if errors.get(split):
+            records = f"{summary.num_records[split]:,} {split} records"
+            logger.info("errors on %s: %s: %s", records, who, in_words(errors[split]))
 
 
 def check_devices(launcher: LauncherConfig) -> None:

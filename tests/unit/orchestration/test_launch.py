@@ -1,5 +1,6 @@
 """The door to a run, with launchers that need no cluster."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from rung.orchestration.mlflow_sink import MlflowSink
 from rung.orchestration.settled_sink import SettledSink
 from rung.training.run import RunFolder
 from rung.training.sinks import ProgressSink, read_metrics
+from rung.training.wording import in_words
 
 
 def test_sinks_are_the_bar_and_the_tracker_of_the_config(make_config):
@@ -28,7 +30,8 @@ def test_a_wrong_tracker_is_refused_before_anything_starts(make_config):
     assert not RunFolder.of(config).path.exists()
 
 
-def test_a_local_run_with_relative_paths(make_config, tmp_path, monkeypatch, capsys):
+def test_a_local_run_with_relative_paths(make_config, tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level(logging.INFO)
     monkeypatch.chdir(tmp_path)
     config = make_config(run={"storage": "runs", "name": "r"}, training={"epochs": 1})
     summary = launch(config)
@@ -36,6 +39,8 @@ def test_a_local_run_with_relative_paths(make_config, tmp_path, monkeypatch, cap
     assert summary.run == str(tmp_path / "runs" / "r")
     assert read_metrics(tmp_path / "runs" / "r" / "metrics.jsonl")[-1]["step"] == summary.steps
     assert "r: 100%" in capsys.readouterr().err
+    assert f"untouched model: {in_words(summary.zero_step['test'])}" in caplog.messages[-2]
+    assert f"best, of step {summary.best_step}: {in_words(summary.best['test'])}" in caplog.messages[-1]
 
 
 def test_a_complete_run_needs_no_cluster(make_config):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from rung.config.load import to_yaml
 from rung.config.tree import TrainConfig
@@ -125,6 +126,26 @@ def test_a_folder_that_was_deleted_gives_a_new_run(storage):
     (storage / "r" / mlflow_run.RUN_ID_NAME).unlink()
     started(describe(storage)).finish([])
     assert len(runs_of(storage)) == 2
+
+
+def test_a_server_that_goes_before_it_answers_leaves_no_second_run(storage, monkeypatch):
+    create, lost = MlflowClient.create_run, []
+
+    def create_and_go(client, *arguments, **options):
+        run = create(client, *arguments, **options)
+        if not lost:
+            lost.append(run.info.run_id)
+            raise MlflowException("Connection reset by peer")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_and_go)
+    sink = started(describe(storage))
+    sink.log({"train/loss": 1.0}, 1)
+    sink.finish([])
+    (run,) = runs_of(storage)
+    assert [run.info.run_id] == lost
+    assert run.data.params["num_parameters"] == "412525"
+    assert history(storage, run, "train/loss") == [(1, 1.0)]
 
 
 def test_an_mlflow_run_that_was_deleted_is_made_again(storage):

@@ -7,6 +7,7 @@ inherit.
 import getpass
 import json
 import logging
+import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ RUN_ID_NAME = "mlflow_run_id"
 MAX_METRICS = 1000
 """Metrics that MLflow takes in one call."""
 
+_ORIGIN_NAME = ".mlflow_origin"
+_ORIGIN_TAG = "rung.origin"
 _MAX_PARAMS = 100
 _LONGEST_TAG = 5000  # characters
 _MORE_ARTIFACTS = (ELEMENTS_NAME, SOURCE_NAME, INCIDENTS_NAME, "physics.json")
@@ -64,10 +67,14 @@ class TrackedRun:
         known = folder.path / RUN_ID_NAME
         if known.exists() and is_alive(client, known.read_text()):
             return cls(client, known.read_text(), description)
-        run = client.create_run(
-            experiment_id, run_name=description.config.run.name, tags={**_tags(description), **(tags or {})}
+        run_id = (
+            _created(client, experiment_id, folder)
+            or client.create_run(
+                experiment_id,
+                run_name=description.config.run.name,
+                tags={**_tags(description), _ORIGIN_TAG: _origin(folder), **(tags or {})},
+            ).info.run_id
         )
-        run_id = run.info.run_id
         params = [Param(name, value) for name, value in parameters(description).items()]
         for first in range(0, len(params), _MAX_PARAMS):
             client.log_batch(run_id, params=params[first : first + _MAX_PARAMS])
@@ -75,6 +82,7 @@ class TrackedRun:
         environment = {"versions": dict(description.versions), "hardware": list(description.hardware)}
         client.log_dict(run_id, environment | {"source": source_state()}, "environment.json")
         folder.write(RUN_ID_NAME, run_id)
+        (folder.path / _ORIGIN_NAME).unlink(missing_ok=True)
         return cls(client, run_id, description)
 
     def log(self, metrics: Sequence[Metric]) -> None:
@@ -145,6 +153,20 @@ class TrackedRun:
         else:
             self._client.set_terminated(self.run_id, status)
         self._status = status
+
+
+def _origin(folder: RunFolder) -> str:
+    """Name for the attempts to create a run, never used before and kept until one of them has succeeded."""
+    path = folder.path / _ORIGIN_NAME
+    return (path if path.exists() else folder.write(_ORIGIN_NAME, secrets.token_hex(16))).read_text()
+
+
+def _created(client: MlflowClient, experiment_id: str, folder: RunFolder) -> str | None:
+    """The run that an earlier attempt created without hearing of it: the server was gone before it answered."""
+    if not (folder.path / _ORIGIN_NAME).exists():
+        return None
+    found = client.search_runs([experiment_id], f"tags.`{_ORIGIN_TAG}` = '{_origin(folder)}'", max_results=1)
+    return found[0].info.run_id if found else None
 
 
 def parameters(description: RunDescription) -> dict[str, str]:

@@ -32,6 +32,7 @@ from rung.orchestration.resources import Demand, shortage
 from rung.orchestration.system_metrics import monitored
 from rung.orchestration.watch import DescriptionSink, run_watched
 from rung.training.context import TrainContext
+from rung.training.resilience.storage import StorageError
 from rung.training.run import RunFolder, TrainSummary
 from rung.training.sinks import MetricSink
 from rung.training.step import NonFiniteError
@@ -143,7 +144,7 @@ def _marking_fatal_errors(rank: int) -> Iterator[None]:
     """Turn errors that the same config, data and code raise again into fatal ones: a restart would only delay them."""
     try:
         yield
-    except (ValueError, NonFiniteError, *_MISTAKES, *_BAD_PATHS) as error:
+    except (ValueError, NonFiniteError, StorageError, *_MISTAKES, *_BAD_PATHS) as error:
         if is_for_the_user(error):
             raise FatalTrainingError(str(error), bad_input=is_bad_input(error)) from error
         raise FatalTrainingError(f"rank {rank} failed:\n{traceback.format_exc()}", bad_input=False) from error

@@ -46,6 +46,7 @@ RECIPE: Point = {
     "optimizer.ema_decay": None,
     "schedule.kind": "cosine",
     "schedule.warmup": 0.0,
+    "schedule.final": 0.01,
     "transfer.layer_decay": 1.0,
     "transfer.unfreeze_every": 0,
     "transfer.l2_sp": 0.0,

@@ -11,8 +11,8 @@ _FIRST_PAUSE: Final = 0.5  # s
 _LONGEST_PAUSE: Final = 30.0  # s
 
 
-class StorageError(ValueError):
-    """Storage refused for longer than the config allows."""
+class StorageError(Exception):
+    """Storage refused for longer than the config allows: the run failed, and its config is not at fault."""
 
 
 def insist(write: Callable[[], object], what: str, patience: float) -> None:

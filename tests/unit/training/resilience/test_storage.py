@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 
+from rung.config.command import is_bad_input, is_for_the_user
 from rung.training.checkpoint import CheckpointStore
 from rung.training.packing import pack
 from rung.training.resilience import storage
@@ -46,6 +47,13 @@ def test_refusals_are_told_once_and_outlasted(caplog):
 def test_refusals_for_longer_than_the_patience_are_one_clear_error():
     with pytest.raises(StorageError, match=r"could not be written for 0\.1 s .*make room, or repair run\.storage"):
         insist(Refusing(10**9), "summary.json", patience=0.1)
+
+
+def test_a_refusal_is_told_in_a_line_and_is_not_bad_input():
+    with pytest.raises(StorageError) as refused:
+        insist(Refusing(10**9), "summary.json", patience=0.0)
+    assert is_for_the_user(refused.value)
+    assert not is_bad_input(refused.value)
 
 
 def test_other_errors_pass_at_once():

@@ -7,11 +7,7 @@ sparse (see `tests.benchmarks.cells`); relative least squares without negative c
 a CPU the seconds are process time, on one thread.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
-import torch
 from pymatgen.core import Structure
 from scipy.optimize import nnls
 
@@ -19,7 +15,7 @@ from rung.config.preparation import GraphConfig
 from rung.data.graph import graph_record
 from rung.data.partition import COST_PER_ANGLE, COST_PER_ATOM, COST_PER_BOND
 from tests.benchmarks.cells import cells, sized_like_mptrj
-from tests.benchmarks.figures import Figures, write
+from tests.benchmarks.figures import Figures, parsed, step_parser, write
 from tests.benchmarks.linear_cost import record_of, seconds_of
 
 _BATCHES, _PER_BATCH = 40, 6
@@ -78,11 +74,5 @@ def _sizes(batch: list[Structure]) -> tuple[int, int, int]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
-    parser.add_argument("--repeats", type=int, default=3, help="timed steps of each batch")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    if options.device == "cpu":
-        torch.set_num_threads(1)
+    options = parsed(step_parser(__doc__, repeats=3))
     write(measure(options.repeats, options.device), options.json)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+
 Figures = dict[str, float | int | bool | str]
 
 
@@ -23,6 +25,23 @@ def run(
     write(figures, options.json)
     if draw is not None and options.json is not None:
         draw(json.loads(options.json.read_text()), options.json.with_suffix(".svg"))  # as they are written, rounded
+
+
+def step_parser(description: str | None, repeats: int) -> argparse.ArgumentParser:
+    """Options of a benchmark that times training steps on a device."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
+    parser.add_argument("--repeats", type=int, default=repeats, help="timed steps of each kind")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line; on a CPU, torch keeps to one thread from here on."""
+    options = parser.parse_args()
+    if options.device == "cpu":
+        torch.set_num_threads(1)
+    return options
 
 
 def write(figures: Mapping[str, float | int | bool | str], path: Path | None) -> None:

@@ -6,14 +6,10 @@ CHGNet 0.3.0, energy, forces, stress and magmoms, on Materials Project frames (s
 CPU the seconds are process time, on one thread, which other work on the machine disturbs little.
 """
 
-import argparse
 import statistics
-from pathlib import Path
-
-import torch
 
 from rung.model.freeze import freeze, max_depth
-from tests.benchmarks.figures import Figures, write
+from tests.benchmarks.figures import Figures, parsed, step_parser, write
 from tests.benchmarks.train_step import Side, labelled_cells, rung_side, seconds, step, targets_of
 
 
@@ -42,12 +38,7 @@ def _side(records: list, device: str, depth: int) -> Side:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
+    parser = step_parser(__doc__, repeats=5)
     parser.add_argument("--structures", type=int, default=11)
-    parser.add_argument("--repeats", type=int, default=5, help="timed steps of each depth")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    if options.device == "cpu":
-        torch.set_num_threads(1)
+    options = parsed(parser)
     write(measure(options.structures, options.repeats, options.device), options.json)

@@ -9,7 +9,6 @@ a power law tells how much the fixed time matters. On a CPU the seconds are proc
 lies beside the figures.
 """
 
-import argparse
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,13 +17,12 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from pymatgen.core import Structure
 
 from rung.data.record import StructureRecord
 from tests.benchmarks import train_step
 from tests.benchmarks.cells import cells
-from tests.benchmarks.figures import Figures, write
+from tests.benchmarks.figures import Figures, parsed, step_parser, write
 from tests.benchmarks.train_step import rung_side, step, targets_of
 
 _COPIES = (1, 2, 4, 8, 16, 32, 64, 100)
@@ -110,12 +108,6 @@ def _draw(times: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
-    parser.add_argument("--repeats", type=int, default=3, help="timed steps of each size")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    if options.device == "cpu":
-        torch.set_num_threads(1)
+    options = parsed(step_parser(__doc__, repeats=3))
     drawn = options.json.with_suffix(".png") if options.json else None
     write(measure(options.repeats, options.device, drawn), options.json)

@@ -8,10 +8,8 @@ does not offer bf16. What it would shift is found by rounding the factors of eve
 to it, on any device.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from unittest import mock
 
 import torch
@@ -21,7 +19,7 @@ from torch import Tensor
 from rung.config.sections import Precision
 from rung.training.numerics import set_precision
 from tests.benchmarks import train_step
-from tests.benchmarks.figures import Figures, write
+from tests.benchmarks.figures import Figures, parsed, step_parser, write
 from tests.benchmarks.train_step import Side, labelled_cells, rung_side, step, targets_of
 
 _PRECISIONS: tuple[Precision, ...] = ("float32", "tf32")
@@ -83,12 +81,7 @@ def _name(device: str) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
+    parser = step_parser(__doc__, repeats=5)
     parser.add_argument("--structures", type=int, default=44)
-    parser.add_argument("--repeats", type=int, default=5, help="timed steps of each precision")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    if options.device == "cpu":
-        torch.set_num_threads(1)
+    options = parsed(parser)
     write(measure(options.structures, options.repeats, options.device), options.json)

@@ -11,14 +11,12 @@ kernels, on any device; on a CPU the compiled loops are not counted, so it is th
 in process time.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import is_dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -35,7 +33,7 @@ from rung.data.sampler import LabelCounts
 from rung.model import blocks, chgnet, message
 from rung.model.weights import load
 from rung.training.loss import loss_of, target_errors
-from tests.benchmarks.figures import Figures, write
+from tests.benchmarks.figures import Figures, parsed, step_parser, write
 from tests.benchmarks.train_step import labelled_cells
 
 _KERNELS = ("sums", "gradients", "second_gradients")
@@ -194,16 +192,11 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
-    parser.add_argument("--repeats", type=int, default=7, help="timed steps of each size")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = step_parser(__doc__, repeats=7)
     parser.add_argument("--engine", choices=["fused", "blocks"], help="default: fused on a GPU")
     parser.add_argument("--structures", type=int, nargs="+", help="sizes of the batch")
-    options = parser.parse_args()
+    options = parsed(parser)
     on_cpu = options.device == "cpu"
-    if on_cpu:
-        torch.set_num_threads(1)
     sizes = options.structures or ([4, 11] if on_cpu else [64, 128, 256, 512, 1024])
     chosen = options.engine or ("blocks" if on_cpu else "fused")
     write(measure(sizes, options.repeats, options.device, chosen), options.json)

@@ -1,7 +1,7 @@
 """The runs of a study: their configs, and what is wanted of each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,6 +112,18 @@ def size_of(config: ModelConfig) -> dict[str, Any]:
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean over seeds, and the standard deviation of one run (n - 1); None for one seed."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def write_results(
+    output: str, summary: dict[str, Any], write_report: Callable[[Path, Mapping[str, Any]], None]
+) -> Path:
+    """Write summary.json and report.html of a study; returns the path of the former."""
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "summary.json"
+    path.write_text(json.dumps(summary, indent=1))
+    write_report(folder / "report.html", summary)
+    return path
 
 
 def _method(method: str, sizes: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """How many data of the higher functional are needed, with pretraining and without (arXiv 2504.05565, scaling law)."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rung.config.studies import ScalingStudyConfig
 from rung.studies.power_law import PowerLaw
-from rung.studies.runs import Finished, carry_out, mean_and_spread, plan
+from rung.studies.runs import Finished, carry_out, mean_and_spread, plan, write_results
 from rung.studies.scaling_report import write_report
 from rung.training.metrics import TARGETS
 
@@ -41,11 +40,7 @@ def study_scaling(config: ScalingStudyConfig) -> Path:
         "num_records": dict(finished[-1].summary.num_records),
         "config": config.model_dump(mode="json"),
     }
-    folder = Path(config.output)
-    path = folder / "summary.json"
-    path.write_text(json.dumps(summary, indent=1))
-    write_report(folder / "report.html", summary)
-    return path
+    return write_results(config.output, summary, write_report)
 
 
 def _by_size(runs: Sequence[Finished]) -> dict[int, list[Finished]]:

@@ -3,13 +3,12 @@
 The table of arXiv 2504.05565 for any data, with what the start was worth and what was forgotten.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rung.config.studies import TransferStudyConfig
-from rung.studies.runs import Finished, carry_out, mean_and_spread, plan
+from rung.studies.runs import Finished, carry_out, mean_and_spread, plan, write_results
 from rung.studies.transfer_report import write_report
 from rung.training.metrics import TARGETS, Metrics
 
@@ -30,11 +29,7 @@ def study_transfer(config: TransferStudyConfig) -> Path:
         "num_records": dict(finished[0].summary.num_records),
         "config": config.model_dump(mode="json"),
     }
-    folder = Path(config.output)
-    path = folder / "summary.json"
-    path.write_text(json.dumps(summary, indent=1))
-    write_report(folder / "report.html", summary)
-    return path
+    return write_results(config.output, summary, write_report)
 
 
 def _figures(runs: Sequence[Finished]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def main(argv: Sequence[str]) -> int:
     if "help" in arguments.switches:
         print(f"{_USAGE}\n\n{__doc__}")
         return 0
-    from rung.orchestration.checkup.checks import CHECKS, examine, line, total  # noqa: PLC0415 (--help is quick)
-    from rung.orchestration.checkup.subject import subject_of  # noqa: PLC0415
+    from rung.orchestration.checkup.checks import CHECKS, examine, line, total
+    from rung.orchestration.checkup.subject import subject_of
 
     if "dry-run" in arguments.switches:
         print("\n".join(CHECKS))

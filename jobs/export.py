@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.tree import ExportConfig
-from rung.orchestration.registry import export_and_register
 
 
 def main(config: ExportConfig) -> Path:
     """Export, and publish where asked to; the model's origin is written beside it."""
+    from rung.orchestration.registry import export_and_register
+
     return Path(export_and_register(config).model).with_name("summary.json")
 
 

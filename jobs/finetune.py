@@ -12,11 +12,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.tree import FinetuneConfig
-from rung.orchestration.launch import launch
 
 
 def main(config: FinetuneConfig) -> Path:
     """Fine-tune; the run's figures are in its folder."""
+    from rung.orchestration.launch import launch
+
     return Path(launch(config).run) / "summary.json"
 
 

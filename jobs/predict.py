@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.inference import PredictConfig
-from rung.orchestration.predict import run_prediction
 
 
 def main(config: PredictConfig) -> Path:
     """Predict; the same command goes on after it was killed."""
+    from rung.orchestration.predict import run_prediction
+
     return Path(run_prediction(config).predictions).with_name("summary.json")
 
 

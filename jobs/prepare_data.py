@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.tree import PrepareConfig
-from rung.orchestration.prepare import run_preparation
 
 
 def main(config: PrepareConfig) -> Path:
     """Prepare the data; its figures are in the output folder."""
+    from rung.orchestration.prepare import run_preparation
+
     return run_preparation(config).output / "summary.json"
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.tree import TrainConfig
-from rung.orchestration.launch import launch
 
 
 def main(config: TrainConfig) -> Path:
     """Train; the run's figures are in its folder."""
+    from rung.orchestration.launch import launch
+
     return Path(launch(config).run) / "summary.json"
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.studies import FunctionalsConfig
-from rung.studies.functionals import study_functionals
 
 
 def main(config: FunctionalsConfig) -> Path:
     """Compare; figures and report are in the output folder."""
+    from rung.studies.functionals import study_functionals
+
     return study_functionals(config)
 
 

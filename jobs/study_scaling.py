@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.studies import ScalingStudyConfig
-from rung.studies.scaling import study_scaling
 
 
 def main(config: ScalingStudyConfig) -> Path:
     """Train all, fit; figures, report and runs are in the output folder."""
+    from rung.studies.scaling import study_scaling
+
     return study_scaling(config)
 
 

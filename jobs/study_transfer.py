@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.studies import TransferStudyConfig
-from rung.studies.transfer import study_transfer
 
 
 def main(config: TransferStudyConfig) -> Path:
     """Train all, compare; figures, report and runs are in the output folder."""
+    from rung.studies.transfer import study_transfer
+
     return study_transfer(config)
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.tree import SweepConfig
-from rung.orchestration.ray_tune import run_sweep
 
 
 def main(config: SweepConfig) -> Path:
     """Search; the sweep's figures are in its folder."""
+    from rung.orchestration.ray_tune import run_sweep
+
     return run_sweep(config)
 
 

@@ -60,7 +60,7 @@ def run_job(tree: type[AnySection], main: Callable[[AnySection], Path], argv: Se
         if summary and rank == 0:
             print(summary)
     except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED, argv)
+        return _report("interrupted: give the same command again, what is finished is kept", INTERRUPTED, argv)
     except Exception as error:
         if not is_for_the_user(error):
             raise

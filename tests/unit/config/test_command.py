@@ -111,7 +111,7 @@ def test_bad_config_is_one_message(capsys):
         (FileNotFoundError(2, "No such file", "x.json"), 2, "x.json"),
         (OSError(28, "No space left on device"), 1, "No space left"),
         (OwnError("loss is not finite"), 1, "loss is not finite"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted: give the same command again, what is finished is kept"),
     ],
 )
 def test_errors_for_the_user_have_a_message_and_a_code(capsys, monkeypatch, error, code, text):

@@ -65,3 +65,21 @@ def test_a_job_runs_as_a_script_of_its_own():
     assert done.returncode == 2
     assert "source.kind = 'magic' (command line): must be one of mptrj, matpes" in done.stderr
     assert "output (command line): missing" in done.stderr
+
+
+def test_help_and_wrong_settings_are_answered_before_the_heavy_packages_are_imported():
+    script = (
+        "import contextlib, io, runpy, sys\n"
+        "for job in sys.argv[1:]:\n"
+        "    for words in (['--help'], ['--no.such.key', '1']):\n"
+        "        sys.argv = [job, *words]\n"
+        "        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "            runpy.run_path(job, run_name='__main__')\n"
+        "    print(job, {'torch', 'ray', 'mlflow', 'pymatgen', 'numpy'} & sys.modules.keys())\n"
+    )
+    jobs = [f"jobs/{path.name}" for path in JOBS]
+    command = [sys.executable, "-c", script, *jobs]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == [f"{job} set()" for job in jobs]
+    assert done.stderr.count("unknown key") == len(jobs)

@@ -133,7 +133,7 @@ def _topology(batch: GraphBatch, *, learns: bool) -> _Topology:
     sides = (spoke_i, bond_j, None)
     num_atoms = len(batch.atomic_numbers)
     # The compiled loops of a CPU take each range's own product; a GPU is better off with fewer and longer sums.
-    ranges = (batch.num_bonds,) if first.device.type == "cuda" else (short, batch.num_bonds - short)
+    ranges = (batch.num_bonds,) if _for_kernels(first) else (short, batch.num_bonds - short)
     return _Topology(
         ranges=ranges,
         bonds=tuple(_both_ways(ends, num_atoms, learns=learns) for ends in batch.bond_atoms.split(ranges, dim=1)),
@@ -143,10 +143,15 @@ def _topology(batch: GraphBatch, *, learns: bool) -> _Topology:
     )
 
 
+def _for_kernels(tensor: Tensor) -> bool:
+    """Whether messages are laid out as the fused kernels of a GPU want them."""
+    return tensor.device.type == "cuda"
+
+
 def _both_ways(bond_atoms: Tensor, num_atoms: int, *, learns: bool) -> tuple[Routes, ...]:
     first, second = bond_atoms
     num_bonds = len(first)
-    if first.device.type == "cuda":  # where each message of a sum has a bond of its own, no two add to one gradient
+    if _for_kernels(first):  # where each message of a sum has a bond of its own, no two add to one gradient
         forward = Routes((first, second, None), None, first, num_bonds, num_atoms, learns)
         return forward, Routes((second, first, None), None, second, num_bonds, num_atoms, learns)
     # On a CPU both ways of a bond follow each other, so that its row is read from memory once.

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from rung.config.preparation import GraphConfig
 from rung.config.sections import ModelConfig
+from rung.model import chgnet
 from rung.model.chgnet import evaluate, unused_parameters
 from rung.model.support import UnsupportedModelError
 from rung.model.weights import build
@@ -44,6 +45,25 @@ def test_predictions_of_a_small_random_model_equal_upstream(small, cells, to_bat
     found = evaluate(small, to_batch(structures))
     for name in PROPERTIES:
         _assert_close(getattr(found, name), getattr(expected, name).detach(), 1e-4)
+
+
+def test_the_layout_for_a_gpu_gives_the_same_numbers_and_gradients(bundled, cells, to_batch, monkeypatch):
+    """Its kernels in Triton's interpreter: test_kernels.py."""
+    batch = to_batch([cells[name] for name in MIXTURES["mixed"]])
+
+    def step():
+        bundled.zero_grad(set_to_none=True)
+        found = evaluate(bundled, batch, create_graph=True)
+        sum(getattr(found, name).square().sum() for name in PROPERTIES).backward()
+        gradients = [each.grad for each in bundled.parameters() if each.grad is not None]
+        return [getattr(found, name).detach() for name in PROPERTIES] + gradients
+
+    expected = step()
+    monkeypatch.setattr(chgnet, "_for_kernels", lambda _: True)
+    found = step()
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).norm() <= 1e-4 * (theirs.norm() + 0.1)
 
 
 def test_other_cutoffs_equal_upstream(cells, to_batch, upstream):

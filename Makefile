@@ -10,7 +10,7 @@ BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
 demo sweep-demo cluster-demo test test-all: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo sweep-demo cluster-demo test test-all lint k8s-lint docs bench clean-demo
+.PHONY: demo sweep-demo cluster-demo test test-all lint k8s-lint docs notebooks bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
@@ -42,6 +42,9 @@ k8s-lint: $(READY) $(CHECKOV)  ## checkov and hadolint over k8s, with the except
 docs: $(READY)                 ## the reference of the settings, and the whole guide as a site in site/
 	$(PY) -m rung.config.document docs/reference/configuration.md
 	$(PY) -m mkdocs build --strict
+
+notebooks: $(READY)            ## run the guide's notebooks and write their outputs into them
+	$(PY) -m tests.unit.docs.notebooks
 
 bench: $(READY) $(BENCHES:%=bench-%)  ## every benchmark; figures in tests/benchmarks/results
 

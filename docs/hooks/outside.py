@@ -60,6 +60,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _site_place(path: str) -> str:
     """From a path in the repository to a place in the site; one that the site lacks is left, for MkDocs to refuse."""
+    if path.startswith("docs/") and path.endswith(".ipynb"):  # shown as a page by the hook beside this one
+        path = f"{path.removesuffix('.ipynb')}.md"
     return places().get(path, path.removeprefix("docs/"))
 
 

@@ -37,6 +37,9 @@ SESSION = re.compile(r"<!-- session -->\n+```\n\$ python (?P<command>.*)\n(?P<sa
 MEASURED = re.compile(r"<!-- measured -->\n+(?P<text>(?:.+\n)+)")
 FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
+# What a page loads from another server, which the site must do without.
+FROM_ELSEWHERE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//")
+
 
 def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -122,4 +125,6 @@ def test_the_site_builds_strictly(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site/reference/configuration/index.html").is_file()
+    pages = {str(path.relative_to(tmp_path / "site")): path.read_text() for path in (tmp_path / "site").rglob("*.html")}
+    assert {"reference/configuration/index.html", "notebooks/records-to-model/index.html"} <= pages.keys()
+    assert not [name for name, text in pages.items() if FROM_ELSEWHERE.search(text)]

@@ -7,6 +7,12 @@ READY   := $(VENV)/.installed
 CHECKOV := .venv-checkov/.installed
 BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py)))
 
+# Two processes for what needs a core, and after that one for clusters and servers, which would wait for each other. With
+# options in PYTEST, one process for all.
+SPREAD  := --numprocesses 2 --dist loadfile
+suite   = $(if $(PYTEST),$(PY) -m pytest $(1) $(PYTEST),\
+	$(PY) -m pytest $(1) $(SPREAD) tests/unit tests/k8s; units=$$?; $(PY) -m pytest $(1) tests/integration && exit $$units)
+
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
 demo sweep-demo cluster-demo test test-all: export OMP_NUM_THREADS ?= 1
 
@@ -26,10 +32,10 @@ cluster-demo: $(READY)         ## a head and two workers on this machine, and th
 	$(PY) jobs/cluster_demo.py
 
 test: $(READY)                 ## the test suite, but for what takes minutes
-	$(PY) -m pytest $(PYTEST)
+	$(call suite,)
 
 test-all: $(READY)             ## the whole test suite
-	$(PY) -m pytest -m "slow or not slow" $(PYTEST)
+	$(call suite,-m "slow or not slow")
 
 lint: $(READY)                 ## style and types
 	$(PY) -m ruff check .

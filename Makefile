@@ -8,9 +8,9 @@ CHECKOV := .venv-checkov/.installed
 BENCHES := $(basename $(notdir $(shell grep -ls '__main__' tests/benchmarks/*.py)))
 
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
-demo sweep-demo cluster-demo test test-all: export OMP_NUM_THREADS ?= 1
+demo sweep-demo cluster-demo test test-all coverage mutation: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo sweep-demo cluster-demo test test-all lint k8s-lint docs bench clean-demo
+.PHONY: demo sweep-demo cluster-demo test test-all coverage mutation lint k8s-lint docs bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
@@ -30,6 +30,17 @@ test: $(READY)                 ## the test suite, but for what takes minutes
 
 test-all: $(READY)             ## the whole test suite
 	$(PY) -m pytest -m "slow or not slow" $(PYTEST)
+
+coverage: $(READY)             ## lines that the test suite runs, by package: at least 90 %
+	@mkdir -p build
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest $(PYTEST)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage json --quiet -o build/coverage.json
+	$(PY) -m tests.covered build/coverage.json
+
+mutation: $(READY)             ## changes to the arithmetic that the unit tests notice: at least 85 %
+	$(PY) -m tests.mutation
 
 lint: $(READY)                 ## style and types
 	$(PY) -m ruff check .

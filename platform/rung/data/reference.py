@@ -94,7 +94,7 @@ def fit_reference(
     _check(compositions, energies)
     scales = np.ones(len(energies)) if weights is None else np.sqrt(weights)
     triangle, records_with = _reduce(compositions, energies, scales)
-    left, singular, right = np.linalg.svd(triangle[:, :-1], full_matrices=False)
+    left, singular, right = np.linalg.svd(triangle[:, :-1])
     rank = int((singular > singular[0] * max(compositions.shape) * np.finfo(np.float64).eps).sum())
     # Zero singular values are left out, which makes the solution the shortest of all that fit equally well.
     left, singular, right = left[:, :rank], singular[:rank], right[:rank]

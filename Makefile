@@ -14,9 +14,9 @@ suite   = $(if $(PYTEST),$(PY) -m pytest $(1) $(PYTEST),\
 	$(PY) -m pytest $(1) $(SPREAD) tests/unit tests/k8s; units=$$?; $(PY) -m pytest $(1) tests/integration && exit $$units)
 
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
-demo sweep-demo cluster-demo test test-all: export OMP_NUM_THREADS ?= 1
+demo sweep-demo cluster-demo test test-all coverage mutation: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo sweep-demo cluster-demo test test-all lint k8s-lint docs notebooks bench clean-demo
+.PHONY: demo sweep-demo cluster-demo test test-all coverage mutation lint k8s-lint docs notebooks bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
@@ -36,6 +36,17 @@ test: $(READY)                 ## the test suite, but for what takes minutes
 
 test-all: $(READY)             ## the whole test suite
 	$(call suite,-m "slow or not slow")
+
+coverage: $(READY)             ## lines that the test suite runs, by package: at least 90 %
+	@mkdir -p build
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest $(PYTEST)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage json --quiet -o build/coverage.json
+	$(PY) -m tests.covered build/coverage.json
+
+mutation: $(READY)             ## changes to the arithmetic that the unit tests notice: at least 85 %
+	$(PY) -m tests.mutation
 
 lint: $(READY)                 ## style and types
 	$(PY) -m ruff check .

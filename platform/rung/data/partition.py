@@ -57,11 +57,11 @@ def split_by_cost(costs: NDArray[np.floating], num_parts: int) -> list[NDArray[n
     """
     loads = [(0.0, part) for part in range(num_parts)]
     members: list[list[int]] = [[] for _ in range(num_parts)]
-    order = np.argsort(-costs, kind="stable")
-    for item, cost in zip(order.tolist(), costs[order].tolist(), strict=True):
+    cost_of = costs.tolist()
+    for item in np.argsort(-costs, kind="stable").tolist():
         load, part = loads[0]
         members[part].append(item)
-        heapq.heapreplace(loads, (load + cost, part))
+        heapq.heapreplace(loads, (load + cost_of[item], part))
     return [np.array(sorted(items), dtype=np.int64) for items in members]
 
 
@@ -83,17 +83,18 @@ def pack(
         positions of the structures of each batch.
     """
     fill = np.maximum(num_bonds / max_bonds, num_angles / max_angles)
-    order = np.argsort(-fill, kind="stable")
+    bonds_of, angles_of = num_bonds.tolist(), num_angles.tolist()
     batches: list[list[int]] = []
     bonds_left = angles_left = -1
-    for item, bonds, angles in zip(order.tolist(), num_bonds[order].tolist(), num_angles[order].tolist(), strict=True):
+    for item in np.argsort(-fill, kind="stable").tolist():
+        bonds, angles = bonds_of[item], angles_of[item]
         if bonds > bonds_left or angles > angles_left:
             batches.append([])
             bonds_left, angles_left = max_bonds, max_angles
         batches[-1].append(item)
         bonds_left -= bonds
         angles_left -= angles
-    return [np.array(batch, dtype=np.int64) for batch in batches]
+    return [np.array(batch) for batch in batches]
 
 
 def imbalance(costs: NDArray[np.floating], parts: list[NDArray[np.int64]]) -> float:

@@ -94,19 +94,19 @@ def fit_reference(
     _check(compositions, energies)
     scales = np.ones(len(energies)) if weights is None else np.sqrt(weights)
     triangle, records_with = _reduce(compositions, energies, scales)
-    left, singular, right = np.linalg.svd(triangle[:, :-1], full_matrices=False)
-    kept = singular > singular[0] * max(compositions.shape) * np.finfo(np.float64).eps
-    # A zero singular value is left out, which makes the solution the shortest of all that fit equally well.
-    filters = np.divide(singular, singular**2 + ridge, out=np.zeros_like(singular), where=kept)
-    solution = right.T @ (filters * (left.T @ triangle[:, -1]))
+    left, singular, right = np.linalg.svd(triangle[:, :-1])
+    rank = int((singular > singular[0] * max(compositions.shape) * np.finfo(np.float64).eps).sum())
+    # Zero singular values are left out, which makes the solution the shortest of all that fit equally well.
+    left, singular, right = left[:, :rank], singular[:rank], right[:rank]
+    solution = right.T @ (singular / (singular**2 + ridge) * (left.T @ triangle[:, -1]))
     solution[records_with == 0] = 0.0
     before, after = np.abs(residuals(compositions, energies, solution))
     return ReferenceFit(
         energies=solution,
         records_with=records_with,
         num_records=len(energies),
-        rank=int(kept.sum()),
-        condition=float(singular[0] / singular[kept][-1]),
+        rank=rank,
+        condition=float(singular[0] / singular[-1]),
         mae_before=float(before.mean()),
         mae_after=float(after.mean()),
         rmse_before=float(np.sqrt(np.square(before).mean())),

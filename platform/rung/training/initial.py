@@ -19,7 +19,7 @@ from rung.data.isolated import read_isolated_atoms
 from rung.data.reference import bundled_reference, fit_common_elements
 from rung.data.shift import covering_sample, fit_shift
 from rung.model import weights
-from rung.model.reference import prepare_reference, reference_of, set_reference
+from rung.model.reference import reference_of, set_reference, train_reference
 from rung.training.context import LocalContext, TrainContext
 from rung.training.doctor import Judged, diagnose, refuse_absurd
 from rung.training.predictions import EnergyPredictor
@@ -84,7 +84,7 @@ def initial_model(
             logger.info("reference: %s", line)
     refuse_absurd(diagnosis, config.reference)
     set_reference(model, treatments[mode].energies)
-    prepare_reference(model, "trainable" if mode == "trainable" else "frozen", None)
+    train_reference(model, mode == "trainable")
     origin = {"mode": mode, "unseen": [], "fit": None, **treatments[mode].origin}
     return InitialModel(model, origin | {"doctor": diagnosis.to_json()})
 

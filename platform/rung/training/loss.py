@@ -59,7 +59,7 @@ def target_errors(prediction: Prediction, batch: GraphBatch, config: LossConfig)
         predicted, label, present = pairs[target]
         if predicted is None:
             penalties.append(label.new_zeros(()))
-            sums.append(label.new_zeros(4, dtype=torch.float64))
+            sums.append(label.new_zeros(4).double())
             continue
         residual = torch.where(present, predicted - label, torch.zeros_like(label))
         penalty_sum = penalty(residual, config).sum()
@@ -74,8 +74,8 @@ def target_errors(prediction: Prediction, batch: GraphBatch, config: LossConfig)
 
 def loss_of(errors: TargetErrors, counts: LabelCounts, config: LossConfig) -> Tensor:
     """This rank's share of the global loss: summed over ranks and micro-batches it is the loss of the global batch."""
+    # Where no label is in the global batch, the penalties are zeros already.
     scales = [
-        weight / count if count else 0.0
-        for weight, count in zip(loss_weights(config), counts.in_target_order(), strict=True)
+        weight / max(count, 1) for weight, count in zip(loss_weights(config), counts.in_target_order(), strict=True)
     ]
     return (errors.penalties * errors.penalties.new_tensor(scales)).sum()

@@ -18,7 +18,7 @@ from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
 from rung.data.sampler import StepSampler
 from rung.data.staging import staged
-from rung.model.reference import prepare_reference
+from rung.model.reference import train_reference
 from rung.model.weights import from_state, load
 from rung.training.context import TrainContext
 from rung.training.distributed import gather_text, wait_for_all
@@ -112,8 +112,7 @@ class Session:
         self.model = model.to(self.context.device)
         anchor = {name: value.clone() for name, value in anchor.items()}
         gentle = GentleTransfer(self.model, self.config.model, self.config.transfer, anchor)
-        trained = self.config.reference.mode == "trainable"
-        prepare_reference(self.model, "trainable" if trained else "frozen", None)  # keeps the energies
+        train_reference(self.model, self.config.reference.mode == "trainable")
         self._replay = replay = open_replay(self.config, self.model, self.context)
         if replay is not None:
             replay.plan_work(progress.budget_factor, progress.left_out_shards)

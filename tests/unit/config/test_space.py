@@ -42,6 +42,7 @@ def test_a_range_of_a_whole_number_key_is_whole():
         ({"optimizer.learning_rate": {"uniform": [1e-2, 1e-3]}}, "give [lowest, highest]"),
         ({"optimizer.learning_rate": {"uniform": [1e-3, 2]}}, "must be a number > 0 and <= 1"),
         ({"optimizer.learning_rate": {"choice": []}}, "give a list of values"),
+        ({"loss.energy": {"choice": [1], "when": {"model.freeze_depth": 1}}}, "give {other key: [values]}"),
         ({"model.freeze_depth": {"choice": [0, 1.5]}}, "must be a whole number >= 0"),
         ({"batch.structures": {"uniform": [1.5, 8]}}, "must be a whole number"),
         ({"reference.mode": {"choice": ["refitt"]}}, "holds refitt; mode must be one of"),

@@ -42,6 +42,9 @@ def test_csv_needs_a_column_where_there_are_several(tmp_path):
         ([{"elements": ["O"], "nsites": 2, "energy": -3.0}], "no energy_atomic"),
         ({"Qq": 1.0}, "no element"),
         ([], "no energy of any element"),
+        ({"Bk": -1.0}, "no energy of any element from H to Pu"),
+        ([{"formula": "O", "energy": -1.5}], "no record of one element: {'formula'"),
+        ([{"elements": ["O", "H"], "nsites": 2, "energy": -1.5}], "no record of one element"),
     ],
 )
 def test_files_that_say_nothing_clear_are_refused(tmp_path, content, message):
@@ -54,3 +57,30 @@ def test_files_that_say_nothing_clear_are_refused(tmp_path, content, message):
 def test_published_table(shared_data):
     energies = read_isolated_atoms(shared_data / "isolated-atoms-mp" / "atomic_energies.csv", "r2SCAN")
     assert energies[0] == -1.12253494
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(IsolatedAtomsError, match=r"cannot be read: .*gone\.json"):
+        read_isolated_atoms(tmp_path / "gone.json")
+
+
+def test_elements_beyond_plutonium_are_passed_over(tmp_path):
+    path = tmp_path / "atoms.json"
+    path.write_text(json.dumps({"O": -1.5, "Bk": -9.0}))
+    energies = read_isolated_atoms(path)
+    assert energies[7] == -1.5
+    assert np.isnan(energies).sum() == 93
+
+
+def test_the_only_column_of_a_csv_needs_no_name(tmp_path):
+    path = tmp_path / "atoms.csv"
+    path.write_text("Element,energy\nO,-1.5\n")
+    assert read_isolated_atoms(path)[7] == -1.5
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "has the columns none"), ("El,E\nO,much\n", "column E: .*'much'")])
+def test_a_csv_without_numbers_is_refused(tmp_path, text, message):
+    path = tmp_path / "atoms.csv"
+    path.write_text(text)
+    with pytest.raises(IsolatedAtomsError, match=message):
+        read_isolated_atoms(path)

@@ -68,6 +68,12 @@ def test_split_prefers_the_first_part_on_ties():
     assert [part.tolist() for part in split_by_cost(np.ones(5), 3)] == [[0, 3], [1, 4], [2]]
 
 
+def test_equal_items_are_dealt_out_in_their_order_however_many_there_are():
+    costs = np.repeat([2.0, 1.0, 3.0], 40)  # above 16 items numpy's usual sort swaps equal ones
+    expected = np.concatenate([np.arange(start, start + 40) for start in (80, 0, 40)]).reshape(-1, 2).T
+    assert [part.tolist() for part in split_by_cost(costs, 2)] == np.sort(expected).tolist()
+
+
 @pytest.mark.parametrize("num_structures", [0, 1, 5, 60])
 @pytest.mark.parametrize(
     ("max_bonds", "max_angles"), [(1, 1), (500, 10_000), (10_000, 300), (900, 900), (10**6, 10**6)]
@@ -87,6 +93,26 @@ def test_pack_keeps_the_budget_and_drops_nothing(num_structures, max_bonds, max_
 def test_pack_puts_the_largest_first():
     assert pack(np.array([10, 90, 40]), np.array([0, 0, 50]), 100, 100)[0].tolist() == [1]
     assert pack(np.array([10, 90, 400]), np.array([0, 0, 0]), 100, 100)[0].tolist() == [2]
+
+
+def test_pack_measures_each_size_by_its_own_budget():
+    assert [batch.tolist() for batch in pack(np.array([500, 10]), np.array([0, 80]), 1000, 100)] == [[1, 0]]
+    assert [batch.tolist() for batch in pack(np.array([80, 10]), np.array([0, 500]), 100, 1000)] == [[0, 1]]
+
+
+def test_pack_fills_a_budget_to_the_last_bond_and_angle():
+    assert [batch.tolist() for batch in pack(np.array([50, 50, 1]), np.zeros(3, int), 100, 100)] == [[0, 1], [2]]
+    assert [batch.tolist() for batch in pack(np.zeros(3, int), np.array([50, 50, 1]), 100, 100)] == [[0, 1], [2]]
+
+
+def test_pack_takes_structures_without_a_bond():
+    assert [batch.tolist() for batch in pack(np.array([0, 1]), np.array([0, 1]), 100, 100)] == [[1, 0]]
+
+
+def test_pack_keeps_the_order_of_equal_structures():
+    bonds = np.repeat([2, 1, 3], 40)
+    (batch,) = pack(bonds, bonds, 1000, 1000)
+    assert batch.tolist() == [*range(80, 120), *range(40), *range(40, 80)]
 
 
 def test_pack_uses_few_batches():

@@ -70,6 +70,19 @@ def test_what_is_not_there_or_has_no_record(folder, capsys):
     assert verify(folder).problems == ()
 
 
+def test_show_says_what_is_wrong_with_each(folder, capsys):
+    assert main([str(folder), "show"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert any(line.startswith("mp-7/f (record 7): force_outlier: ") for line in lines)
+    assert any(line.startswith("mp-8/none (no record): missing_key: ") for line in lines)
+
+
+def test_export_asks_for_its_file(folder, capsys):
+    assert main([str(folder), "export"]) == 2
+    assert "python -m data_prep.quarantine FOLDER export FILE" in capsys.readouterr().err
+
+
 def test_export_gives_the_raw_text(folder, tmp_path):
     target = tmp_path / "refused.jsonl"
     assert main([str(folder), "export", str(target)]) == 0

@@ -1,15 +1,17 @@
 """verify finds what is wrong with a prepared set, and says where."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import lmdb
+import numpy as np
 import pytest
 
 from data_prep.convert import prepare
 from data_prep.verify import main, verify
 from rung.data.codec import ShardError
-from rung.data.shard import file_sha256, record_key
+from rung.data.shard import ShardReader, file_sha256, record_key
 
 
 @pytest.fixture
@@ -84,6 +86,46 @@ def test_other_cutoffs(folder):
     problems = verify(folder, most_problems=3).problems
     assert "record 0 (mp-0/a): a bond of" in problems[0]
     assert problems[-1] == "and maybe more: the check stopped here"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda record: {"energy": record.energy + 1.0}, "energy is -"),
+        (lambda record: {"magmoms": None}, "labels is "),
+        (lambda record: {"forces": record.forces * np.nan}, "forces holds a value that is not finite"),
+        (lambda record: {"atomic_numbers": record.atomic_numbers + 90}, "atomic numbers from 101 to 107; allowed are"),
+        (lambda record: {"bond_atoms": record.bond_atoms + 2}, "its bonds name atoms that it does not have"),
+        (lambda record: {"bond_atoms": record.bond_atoms[:0], "num_short_bonds": 0}, "num_bonds is 0, its index says"),
+        (lambda _: {"num_short_bonds": 1}, "its bonds are not sorted into shorter and longer than 3.0 Å"),
+        (lambda record: {"num_angles": record.num_angles + 1}, "which its short bonds do not make"),
+    ],
+)
+def test_a_record_that_contradicts_itself_or_its_index(folder, monkeypatch, spoil, problem):
+    read = ShardReader.read
+
+    def spoilt(self, positions):
+        return [dataclasses.replace(record, **spoil(record)) for record in read(self, positions)]
+
+    monkeypatch.setattr(ShardReader, "read", spoilt)
+    problems = verify(folder, most_problems=100).problems
+    assert any(text.startswith("record 0 (mp-0/a): ") and problem in text for text in problems), problems
+
+
+def test_counts_of_the_manifest(folder):
+    def miscounted(manifest):
+        manifest["counts"]["stored"] = 7
+        manifest["split"]["records"]["train"] += 1
+
+    edit_manifest(folder, miscounted)
+    problems = verify(folder).problems
+    assert "the manifest counts 7 stored records, its shards 6" in problems
+    assert any("train records, the index " in problem for problem in problems)
+
+
+def test_a_quarantine_that_cannot_be_read(folder):
+    (folder / "quarantine.jsonl").write_text("{")
+    assert any("quarantine.jsonl" in problem for problem in verify(folder).problems)
 
 
 def test_no_data_set(tmp_path):

@@ -260,3 +260,15 @@ def test_unsupported_architectures_are_named(small, cells, to_batch, argument, v
     small.model_args[argument] = value
     with pytest.raises(UnsupportedModelError, match=f"{argument}=.*allowed"):
         evaluate(small, to_batch([cells["iron"]]))
+
+
+def test_an_extensive_reference_is_named(small, cells, to_batch):
+    small.composition_model.is_intensive = False
+    with pytest.raises(UnsupportedModelError, match=r"composition_model=AtomRef \(allowed: an intensive AtomRef"):
+        evaluate(small, to_batch([cells["iron"]]))
+
+
+def test_a_single_block_is_named(small, cells, to_batch):
+    small.n_conv = 1
+    with pytest.raises(UnsupportedModelError, match=r"n_conv=1 \(allowed: 2 and more\)"):
+        evaluate(small, to_batch([cells["iron"]]))

@@ -184,6 +184,20 @@ def test_without_numba_messages_pass_after_one_warning(monkeypatch):
     assert torch.equal(results[0], _derivatives(_in_blocks, routes, tensors, torch.float32)[0])
 
 
+def test_without_triton_messages_pass_on_a_gpu_after_one_warning(monkeypatch):
+    def broken(name):
+        raise ImportError(f"No module named 'triton', wanted by {name}")
+
+    monkeypatch.setattr(message, "import_module", broken)
+    message._fused.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=r"no fused kernels.*triton.*half the speed") as caught:
+            assert [message._fused() for _ in range(2)] == [None, None]
+    finally:
+        message._fused.cache_clear()
+    assert len(caught) == 1
+
+
 def _bits():
     """Hash of all that the loops find."""
     routes, tensors = _case(300, hidden_layer=True, weighted=True, to_targets=True)

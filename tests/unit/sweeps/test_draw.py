@@ -86,3 +86,16 @@ def test_a_perturbed_point_moves_what_may_change_and_stays_in_the_space():
     assert {one["optimizer.kind"] for one in moved} == {"adamw"}, "the weight decay depends on it"
     assert min(one["optimizer.weight_decay"] for one in moved) == 1e-6
     assert all(one["model.freeze_depth"] == point["model.freeze_depth"] for one in moved)
+
+
+@pytest.mark.parametrize(("now", "beside"), [(4, {4, 8}), (8, {4, 16}), (16, {8, 16})])
+def test_a_perturbed_choice_moves_to_the_value_beside_it(monkeypatch, now, beside):
+    monkeypatch.setattr("rung.sweeps.draw._REDRAWN", 0.0)
+    space = parse_space({"batch.structures": {"choice": [4, 8, 16]}}, FinetuneConfig)
+    found = {
+        perturbed_point(space, {"batch.structures": now}, ["batch.structures"], np.random.default_rng(seed))[
+            "batch.structures"
+        ]
+        for seed in range(20)
+    }
+    assert found == beside

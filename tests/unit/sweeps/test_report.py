@@ -47,3 +47,25 @@ def test_a_sweep_of_which_little_is_known_still_has_a_page(make_sweep, play, tmp
         "importance": {},
     }
     assert "Fewer than two searched trials" in write_report(config, outcomes, summary, tmp_path).read_text()
+
+
+def test_a_page_says_who_took_over_whom(make_sweep, play, tmp_path):
+    config = make_sweep(scheduler={"kind": "pbt", "interval": 2})
+    trials = Trials(config)
+    for number in range(4):
+        play(trials, number, [0.5, 0.4])
+    summary = {
+        "verdict": "",
+        "states": {"finished": 4},
+        "epochs": 8,
+        "seconds": 1.0,
+        "best": {"test": {}, "num_test_records": 0},
+        "untouched_test": {},
+        "importance": {},
+    }
+    page = write_report(config, outcomes_of(trials, config.sweep.objectives), summary, tmp_path)
+    assert "No trial took over another one." in page.read_text()
+    trials.update(3, takeovers=[{"epochs": 2, "source": 2, "values": {"optimizer.learning_rate": 0.25}}])
+    html = write_report(config, outcomes_of(trials, config.sweep.objectives), summary, tmp_path).read_text()
+    assert "took over trial" in html
+    assert "learning_rate 0.25" in html

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rung.sweeps.draw import random_point, tpe_point
 from rung.sweeps.trials import SweepFolder, Trials
 
 
@@ -34,6 +35,17 @@ def test_more_trials_can_be_asked_for_later_but_not_another_search(make_sweep):
         SweepFolder.opened(make_sweep(searcher="tpe"))
     with pytest.raises(ValueError, match=r"other sweep\.space"):
         SweepFolder.opened(make_sweep(space={"loss.energy": {"choice": [1]}}))
+
+
+def test_tpe_goes_by_what_ended_and_keeps_away_from_what_runs(make_sweep):
+    config = make_sweep(searcher="tpe", trials=40)
+    trials = Trials(config)
+    taught = [(random_point(config.dimensions, 0, number), [float(number)]) for number in range(20)]
+    first = trials.propose(20, taught)
+    second = trials.propose(21, taught)
+    assert first.values == tpe_point(config.dimensions, 0, 18, taught, [])
+    assert second.values == tpe_point(config.dimensions, 0, 19, taught, [first.values])
+    assert Trials(config).propose(20, []) == first, "what was drawn stays"
 
 
 def test_a_folder_of_a_run_is_refused(make_sweep, tmp_path):

@@ -1,5 +1,6 @@
 """The loss against hand sums and against chgnet's own."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -108,8 +109,26 @@ def test_a_target_that_was_not_predicted_counts_nothing():
     prediction, batch = random_case(3, ALL)
     bare = Prediction(energy=prediction.energy, forces=None, stress=None, magmoms=None)
     errors = target_errors(bare, batch, LossConfig(force=0, stress=0, magmom=0))
-    assert errors.sums[1:].abs().sum() == 0
-    assert errors.sums[0, 3] == 2
+    assert errors.sums.dtype == torch.float64
+    assert errors.sums[:, 3].tolist() == [2, 0, 0, 0]
+    assert errors.sums[1:].abs().sum() == errors.penalties[1:].abs().sum() == 0
+
+
+def test_a_target_that_was_not_predicted_leaves_the_next_ones_in_place():
+    prediction, batch = random_case(3, ALL)
+    errors = target_errors(dataclasses.replace(prediction, stress=None), batch, LossConfig())
+    assert errors.sums[:, 3].tolist() == [2, 15, 0, 5]
+
+
+def test_sums_hold_penalty_error_square_and_count():
+    prediction, batch = random_case(4, SOME)
+    errors = target_errors(prediction, batch, LossConfig(kind="huber", delta=0.1))
+    residual = (prediction.forces - batch.forces)[2:].detach().double()
+    huber = penalty(residual, LossConfig(kind="huber", delta=0.1)).sum()
+    expected = torch.stack((huber, residual.abs().sum(), residual.square().sum(), torch.tensor(9.0).double()))
+    torch.testing.assert_close(errors.sums[1], expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(errors.sums[:, 0].float(), errors.penalties)
+    assert not errors.sums.requires_grad
 
 
 def test_huber_turns_from_square_to_line_at_delta():

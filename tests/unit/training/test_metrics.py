@@ -18,7 +18,25 @@ def test_errors_are_sums_over_counts():
     assert errors["energy_rmse"] == 2.0
     assert errors["force_mae"] == 3.0
     assert errors["force_rmse"] == 3.0
+    assert errors["magmom_mae"] == errors["magmom_rmse"] == 1.0, "after a target without labels"
     assert errors["loss"] == pytest.approx(1.0 * 3 / 2 + 2.0 * 5 / 3)
+
+
+def test_batches_add_up_even_where_one_dwarfs_the_other():
+    sums = ErrorSums(torch.device("cpu"))
+    sums.add(torch.full((4, 4), 2.0**30))
+    sums.add(torch.ones(4, 4))
+    sums.add(torch.ones(4, 4))
+    assert sums.reduced().tolist() == [[2.0**30 + 2] * 4] * 4
+
+
+def test_sums_stay_on_their_device():
+    assert ErrorSums(torch.device("meta")).sums.device.type == "meta"
+
+
+def test_sums_of_other_targets_are_refused():
+    with pytest.raises(ValueError, match="zip"):
+        errors_from_sums(torch.ones(3, 4), WEIGHTS)
 
 
 def test_a_target_without_labels_has_no_entry_and_no_nan():

@@ -211,6 +211,8 @@ def test_a_bad_frame_costs_itself_alone(save, outcomes, tmp_path, found, written
         ("set.extxyz", b"-3\n", "extended XYZ begins each frame with its number of atoms"),
         ("set.db", b"SQLite format 3\0" + b"\0" * 100, "no ASE database, or damaged"),
         ("set.cube", b"no such thing", "ASE"),
+        ("set.zzz", b"no such thing", r"ASE cannot read .*set\.zzz as zzz"),
+        ("set", b"no such thing", "ASE does not know the format of .*set: "),
         ("set.traj", b"- of Ulmnot really", "ASE cannot read|does not know"),
         ("set.xyz", b"\x80\x04\x95pickle", "Python pickle"),
     ],
@@ -241,3 +243,24 @@ def test_a_database_is_never_written_to(outcomes, tmp_path):
     with pytest.raises(BrokenFileError, match="no such table: systems"):
         outcomes(tmp_path / "set.db")
     assert (tmp_path / "set.db").read_bytes() == before
+
+
+def test_a_packed_file_is_read_from_a_copy_that_does_not_stay(save, record, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    plain = save([crystal()], "set.traj")
+    packed = plain.with_name("packed.traj.gz")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert record(packed).energy == -8.0
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize("form", ["bundletrajectory", "gpw"])
+def test_formats_that_may_hold_pickles_are_never_read(outcomes, tmp_path, monkeypatch, form):
+    monkeypatch.setattr("data_prep.sources.ase_files.cut.filetype", lambda path, read: form)
+    monkeypatch.setattr(ase.io, "iread", lambda *_, **__: pytest.fail("it was read"))
+    path = tmp_path / "set.traj"
+    path.write_bytes(b"anything")
+    with pytest.raises(BrokenFileError, match=f"{form}, which may hold Python pickles"):
+        outcomes(path)

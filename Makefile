@@ -1,4 +1,5 @@
-# Everything a fresh machine needs: Python 3.11 or newer with venv, and a package index that pip can reach.
+# Everything a fresh machine needs: Python 3.11 or newer with venv (tested: 3.11, 3.12, 3.13), and a package index that
+# pip can reach. chgnet has no wheel for Python 3.13: pip compiles it there, which takes a C compiler.
 
 PYTHON  ?= python3
 VENV    := .venv
@@ -14,9 +15,9 @@ suite   = $(if $(PYTEST),$(PY) -m pytest $(1) $(PYTEST),\
 	$(PY) -m pytest $(1) $(SPREAD) tests/unit tests/k8s; units=$$?; $(PY) -m pytest $(1) tests/integration && exit $$units)
 
 # One thread in each process: tensors are small here, and threads that outnumber the free cores wait for each other.
-demo sweep-demo cluster-demo test test-all coverage mutation: export OMP_NUM_THREADS ?= 1
+demo sweep-demo cluster-demo test test-all test-lowest test-newest coverage mutation: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo sweep-demo cluster-demo test test-all coverage mutation lint k8s-lint docs notebooks bench clean-demo
+.PHONY: demo sweep-demo cluster-demo test test-all test-lowest test-newest coverage mutation lint k8s-lint docs notebooks bench clean-demo
 .DEFAULT_GOAL := demo
 
 demo: $(READY)                 ## pretrain, fine-tune, evaluate and export on surrogate data, in demo/
@@ -47,6 +48,9 @@ coverage: $(READY)             ## lines that the test suite runs, by package: at
 
 mutation: $(READY)             ## changes to the arithmetic that the unit tests notice: at least 85 %
 	$(PY) -m tests.mutation
+
+test-lowest test-newest: test-%: .venv-%/.installed  ## the core suite with the lowest dependencies allowed, and the newest
+	.venv-$*/bin/python -m pytest $(SPREAD) tests/unit $(PYTEST)
 
 lint: $(READY)                 ## style and types
 	$(PY) -m ruff check .
@@ -79,6 +83,18 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "Rung needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch --editable '.[dev]'
+	@touch $@
+
+# The two ends of what pyproject.toml allows. The lowest are its lower bounds, made into pins; the newest are what pip
+# finds. What those packages need in turn is left to pip, so these runs also tell what a fresh `pip install` would meet.
+LOWEST := sed -nE '/^dependencies/,/^]/s/^ *"([A-Za-z0-9_.-]+)[^=>]*[=>]=([0-9.]+).*/\1==\2/p' pyproject.toml
+.venv-lowest/.installed: PINS := $(LOWEST)
+.venv-newest/.installed: PINS := true
+
+.venv-lowest/.installed .venv-newest/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(PINS) > $(@D)/pins.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(@D)/pins.txt --editable '.[dev]'
 	@touch $@
 
 # Checkov wants other versions of packages that Rung needs, so it has an environment of its own.

@@ -216,7 +216,7 @@ def _allowed_part(part: Mapping[str, Any]) -> str:
         text += f" that matches {part['pattern']}"
     elif part.get("minLength"):
         text += ", not empty"
-    bounds = [f"{sign} {shown(part[name])}" for name, sign in _BOUNDS.items() if name in part]
+    bounds = [f"{sign} {part[name]:.15g}" for name, sign in _BOUNDS.items() if name in part]
     return " ".join([text, " and ".join(bounds)]) if bounds else text
 
 

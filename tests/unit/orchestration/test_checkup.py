@@ -59,6 +59,12 @@ def test_versions_without_the_repository(monkeypatch, tmp_path):
     assert [each.name for each in needed] == ["numpy"]
 
 
+def test_every_dependency_has_a_lowest_version():
+    """`make test-lowest` installs it."""
+    _, needed = versions.needed_versions()
+    assert not [str(each) for each in needed if not {"==", ">="} & {bound.operator for bound in each.specifier}]
+
+
 @pytest.fixture
 def gpus(monkeypatch, tmp_path):
     """Pretend a driver, a build of torch, and GPUs of one compute capability."""

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER_NAME: Final = "system"
 _MEGABYTE: Final = 1e6
+_LAST_SAMPLE_SECONDS: Final = 5.0
+"""Longest wait for the last sample of a run, on storage that hangs."""
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def monitored(config: TrainConfig, *, first_on_node: bool) -> Iterator[None]:
         yield
     finally:
         ending.set()
-        thread.join(timeout=every)
+        thread.join(timeout=_LAST_SAMPLE_SECONDS)
 
 
 def sample() -> dict[str, float]:
@@ -86,7 +88,9 @@ def _sample(path: Path, every: float, ending: threading.Event) -> None:
         number = len(path.read_text().splitlines()) if path.exists() else 0
         psutil.cpu_percent()  # its first answer means nothing
         before = psutil.net_io_counters()
-        while not ending.wait(every):
+        ended = False
+        while not ended:  # a last time at the end, so that a run shorter than the interval is seen too
+            ended = ending.wait(every)
             values = sample()
             values["network_receive_megabytes"] -= before.bytes_recv / _MEGABYTE
             values["network_transmit_megabytes"] -= before.bytes_sent / _MEGABYTE

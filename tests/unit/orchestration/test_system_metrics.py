@@ -46,6 +46,13 @@ def test_a_node_is_sampled_while_the_run_goes_on_and_numbered_through(config):
     assert all(abs(at / 1000 - time.time()) < 60 for _, _, at, _ in found)
 
 
+def test_a_run_that_is_shorter_than_the_interval_has_one_sample(config):
+    with monitored(config(600), first_on_node=True):
+        pass
+    found = NodeSamples(RunFolder.of(config(600)).path).new()
+    assert {number for *_, number in found} == {0}
+
+
 @pytest.mark.parametrize(("every", "first"), [(0, True), (0.01, False)])
 def test_no_node_is_sampled_where_nobody_wants_it(config, every, first):
     with monitored(config(every), first_on_node=first):

@@ -97,8 +97,7 @@ def messages_by(engine: str) -> AbstractContextManager[object]:
 
 
 def _by_blocks(routes: Any, terms: tuple[Any, ...], weight: Tensor | None, parameters: Any) -> Tensor:
-    computed = tuple(term if isinstance(term, Tensor) else term.computed() for term in terms)
-    return message.with_derivatives(blocks, routes, computed, weight, parameters)
+    return message.with_derivatives(blocks, routes, message.computed(terms), weight, parameters)
 
 
 def peak_bytes(device: str) -> float:

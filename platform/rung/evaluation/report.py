@@ -17,13 +17,9 @@ from rung.reporting.distributions import MOST_POINTS, agreement, histogram
 from rung.reporting.page import Page, Section
 from rung.reporting.plots import Points, bars
 from rung.reporting.table import Column
+from rung.training.wording import UNITS
 
-SHOWN: Final = {
-    "energy_mae": ("energy", "meV/atom", 1e3),
-    "force_mae": ("force", "meV/Å", 1e3),
-    "stress_mae": ("stress", "GPa", 1.0),
-    "magmom_mae": ("magmom", "μB", 1.0),
-}
+SHOWN: Final = {f"{target}_mae": (target, unit, factor) for target, (unit, factor) in UNITS.items()}
 """Errors by key: name, unit and factor."""
 
 QUANTITIES: Final = {

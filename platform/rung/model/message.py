@@ -45,13 +45,18 @@ def pass_messages(
     compiled = _compiled() if on_cpu else None
     if compiled is not None and compiled.fits(terms):
         return compiled.pass_messages(routes, terms, weight, parameters)
-    computed = tuple(term.computed() if isinstance(term, Product) else term for term in terms)
+    sums = computed(terms)
     if on_cpu:
-        return with_derivatives(blocks, routes, computed, weight, parameters)
+        return with_derivatives(blocks, routes, sums, weight, parameters)
     fused = _fused()
-    if fused is not None and fused.fits(computed, parameters):
-        return with_derivatives(fused, routes, computed, weight, parameters)
-    return by_autograd(routes, computed, weight, parameters)
+    if fused is not None and fused.fits(sums, parameters):
+        return with_derivatives(fused, routes, sums, weight, parameters)
+    return by_autograd(routes, sums, weight, parameters)
+
+
+def computed(terms: tuple[Tensor | Product, ...]) -> tuple[Tensor, ...]:
+    """The terms with their products computed, as all but the compiled loops take them."""
+    return tuple(term.computed() if isinstance(term, Product) else term for term in terms)
 
 
 @cache

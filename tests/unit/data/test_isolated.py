@@ -14,8 +14,8 @@ CRYSTAL = {"elements": ["O"], "nsites": 4, "energy": -9.0, "energy_atomic": -1.5
 
 @pytest.mark.parametrize(
     "content",
-    [[RECORD], {"O": CRYSTAL}, {"element_types": ["O"], "refs": [-1.5]}, {"O": -1.5}],
-    ids=["atoms", "crystals", "lists", "table"],
+    [[RECORD], {"O": CRYSTAL}, {"element_types": ["O"], "refs": [-1.5]}, {"O": -1.5}, {"O": -1.5, "Bk": -9.0}],
+    ids=["atoms", "crystals", "lists", "table", "beyond plutonium"],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_layouts(tmp_path, content, pack):
@@ -62,14 +62,6 @@ def test_published_table(shared_data):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(IsolatedAtomsError, match=r"cannot be read: .*gone\.json"):
         read_isolated_atoms(tmp_path / "gone.json")
-
-
-def test_elements_beyond_plutonium_are_passed_over(tmp_path):
-    path = tmp_path / "atoms.json"
-    path.write_text(json.dumps({"O": -1.5, "Bk": -9.0}))
-    energies = read_isolated_atoms(path)
-    assert energies[7] == -1.5
-    assert np.isnan(energies).sum() == 93
 
 
 def test_the_only_column_of_a_csv_needs_no_name(tmp_path):

@@ -2,10 +2,8 @@
 
 from unittest import mock
 
-import torch
-
 from rung.model import chgnet, fused
-from rung.model.message import with_derivatives
+from rung.model.message import computed, with_derivatives
 from tests.gpu.test_kernels import FORMS, assert_as_exact_as_float32, small_step
 
 
@@ -21,9 +19,8 @@ def step_equals_that_of_the_loops():
 
     def by_kernels(routes, terms, weight, parameters):
         calls.append(routes.num_messages)
-        computed = tuple(term if isinstance(term, torch.Tensor) else term.computed() for term in terms)
-        assert fused.fits(computed, parameters)
-        return with_derivatives(fused, routes, computed, weight, parameters)
+        assert fused.fits(computed(terms), parameters)
+        return with_derivatives(fused, routes, computed(terms), weight, parameters)
 
     layout = mock.patch.object(chgnet, "_for_kernels", return_value=True)
     with layout, mock.patch.object(chgnet, "pass_messages", by_kernels):

@@ -6,6 +6,19 @@ from rung.sweeps.results import importances
 from rung.sweeps.trials import Trials
 
 
+def bare_summary(outcomes):
+    """Of trials that were evaluated on no test record."""
+    return {
+        "verdict": verdict(outcomes),
+        "states": {"finished": len(outcomes)},
+        "epochs": 0,
+        "seconds": 1.0,
+        "best": {"test": {}, "num_test_records": 0},
+        "untouched_test": {},
+        "importance": {},
+    }
+
+
 def test_a_page_with_finished_pruned_and_failed_trials(make_sweep, play, tmp_path):
     config = make_sweep()
     trials = Trials(config)
@@ -37,15 +50,7 @@ def test_a_sweep_of_which_little_is_known_still_has_a_page(make_sweep, play, tmp
     trials = Trials(config)
     play(trials, 0, [0.5])
     outcomes = outcomes_of(trials, config.sweep.objectives)
-    summary = {
-        "verdict": verdict(outcomes),
-        "states": {"finished": 1},
-        "epochs": 0,
-        "seconds": 1.0,
-        "best": {"test": {}, "num_test_records": 0},
-        "untouched_test": {},
-        "importance": {},
-    }
+    summary = bare_summary(outcomes)
     assert "Fewer than two searched trials" in write_report(config, outcomes, summary, tmp_path).read_text()
 
 
@@ -54,15 +59,7 @@ def test_a_page_says_who_took_over_whom(make_sweep, play, tmp_path):
     trials = Trials(config)
     for number in range(4):
         play(trials, number, [0.5, 0.4])
-    summary = {
-        "verdict": "",
-        "states": {"finished": 4},
-        "epochs": 8,
-        "seconds": 1.0,
-        "best": {"test": {}, "num_test_records": 0},
-        "untouched_test": {},
-        "importance": {},
-    }
+    summary = bare_summary(outcomes_of(trials, config.sweep.objectives))
     page = write_report(config, outcomes_of(trials, config.sweep.objectives), summary, tmp_path)
     assert "No trial took over another one." in page.read_text()
     trials.update(3, takeovers=[{"epochs": 2, "source": 2, "values": {"optimizer.learning_rate": 0.25}}])

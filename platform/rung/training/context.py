@@ -129,10 +129,8 @@ class TorchrunContext(SignalledContext):
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         try:
             dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-        except RuntimeError as error:
-            if isinstance(error, dist.DistNetworkError) or "EADDRINUSE" in str(error):  # torch 2.6 says it in words
-                raise RendezvousError(_no_meeting()) from error
-            raise
+        except dist.DistNetworkError as error:
+            raise RendezvousError(_no_meeting()) from error
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 

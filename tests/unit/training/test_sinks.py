@@ -64,7 +64,8 @@ def test_elsewhere_than_on_a_terminal_every_tenth_is_one_line():
     assert all("12.3 structures/s, wait 2 %" in line for line in lines)
 
 
-def test_a_terminal_gets_one_bar():
+def test_a_terminal_gets_one_bar(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # room for what stands behind the bar
     stream = Terminal()
     sink = ProgressSink(stream)
     sink.open("pretrain", 5, 10)

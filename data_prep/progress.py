@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import psutil
-from tqdm import tqdm
 
 from data_prep.encode import Outcome
 from data_prep.sources.base import Source
 from data_prep.store import ShardStore
+from rung.config.progress import LiveBar
 
 _EVERY: Final = 256  # records between two looks
 
@@ -23,7 +23,7 @@ class Progress:
         self._seen = 0
         self._process = psutil.Process()
         _, total, unit = source.progress()
-        self._bar: tqdm[Any] = tqdm(total=total, unit=unit, unit_scale=unit == "B", desc=source.name, disable=None)
+        self._bar = LiveBar(total=total, unit=unit, unit_scale=unit == "B", desc=source.name)
 
     def __enter__(self) -> Self:
         return self

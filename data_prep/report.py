@@ -18,6 +18,7 @@ from data_prep.quarantine_file import read_quarantine
 from data_prep.tally import record_name, records_with_elements
 from data_prep.view import SetView
 from rung.config.logs import configure_logging
+from rung.config.progress import followed
 from rung.data.codec import ShardError
 from rung.data.dataset import Manifest
 from rung.data.index import SPLITS, split_name
@@ -47,8 +48,10 @@ def write_report(folder: Path) -> Path:
     """
     data = SetView.open(folder)
     page = Page(f"Data set {data.manifest.source['dataset']}", _subtitle(data.manifest))
-    for title, fill in _SECTIONS.items():
-        fill(page.section(title), data)
+    with followed("writing the report", len(_SECTIONS), "section") as advance:
+        for title, fill in _SECTIONS.items():
+            fill(page.section(title), data)
+            advance(1)
     page.write(folder / REPORT)
     return folder / REPORT
 

@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 
 from rung.config.command import run_job
+from rung.config.progress import loading
 from rung.config.tree import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> Path:
     """Evaluate; the errors and report.html are in the output folder, and with the run that the model comes from."""
-    from rung.evaluation.evaluate import evaluate_model
-    from rung.orchestration.evaluation_log import log_evaluation
-    from rung.orchestration.paths import require_writable
+    with loading():
+        from rung.evaluation.evaluate import evaluate_model
+        from rung.orchestration.evaluation_log import log_evaluation
+        from rung.orchestration.paths import require_writable
 
     require_writable("output", config.output)
     output = Path(evaluate_model(config).output)

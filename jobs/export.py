@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 from rung.config.command import run_job
+from rung.config.progress import loading
 from rung.config.tree import ExportConfig
 
 
 def main(config: ExportConfig) -> Path:
     """Export, and publish where asked to; the model's origin is written beside it."""
-    from rung.orchestration.registry import export_and_register
+    with loading():
+        from rung.orchestration.registry import export_and_register
 
     return Path(export_and_register(config).model).with_name("summary.json")
 

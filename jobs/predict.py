@@ -8,11 +8,13 @@ from pathlib import Path
 
 from rung.config.command import run_job
 from rung.config.inference import PredictConfig
+from rung.config.progress import loading
 
 
 def main(config: PredictConfig) -> Path:
     """Predict; the same command goes on after it was killed."""
-    from rung.orchestration.predict import run_prediction
+    with loading():
+        from rung.orchestration.predict import run_prediction
 
     return Path(run_prediction(config).predictions).with_name("summary.json")
 

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 from rung.config.command import run_job
+from rung.config.progress import loading
 from rung.config.tree import TrainConfig
 
 
 def main(config: TrainConfig) -> Path:
     """Train; the run's figures are in its folder."""
-    from rung.orchestration.launch import launch
+    with loading():
+        from rung.orchestration.launch import launch
 
     return Path(launch(config).run) / "summary.json"
 

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 from rung.config.command import run_job
+from rung.config.progress import loading
 from rung.config.studies import FunctionalsConfig
 
 
 def main(config: FunctionalsConfig) -> Path:
     """Compare; figures and report are in the output folder."""
-    from rung.studies.functionals import study_functionals
+    with loading():
+        from rung.studies.functionals import study_functionals
 
     return study_functionals(config)
 

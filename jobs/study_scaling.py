@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 from rung.config.command import run_job
+from rung.config.progress import loading
 from rung.config.studies import ScalingStudyConfig
 
 
 def main(config: ScalingStudyConfig) -> Path:
     """Train all, fit; figures, report and runs are in the output folder."""
-    from rung.studies.scaling import study_scaling
+    with loading():
+        from rung.studies.scaling import study_scaling
 
     return study_scaling(config)
 

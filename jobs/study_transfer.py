@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 from rung.config.command import run_job
+from rung.config.progress import loading
 from rung.config.studies import TransferStudyConfig
 
 
 def main(config: TransferStudyConfig) -> Path:
     """Train all, compare; figures, report and runs are in the output folder."""
-    from rung.studies.transfer import study_transfer
+    with loading():
+        from rung.studies.transfer import study_transfer
 
     return study_transfer(config)
 

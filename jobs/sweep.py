@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 from rung.config.command import run_job
+from rung.config.progress import loading
 from rung.config.tree import SweepConfig
 
 
 def main(config: SweepConfig) -> Path:
     """Search; the sweep's figures are in its folder."""
-    from rung.orchestration.ray_tune import run_sweep
+    with loading():
+        from rung.orchestration.ray_tune import run_sweep
 
     return run_sweep(config)
 

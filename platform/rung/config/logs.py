@@ -6,8 +6,7 @@ import os
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-from tqdm import tqdm
-
+from rung.config.progress import LiveBar
 from rung.config.secrets import RedactingFormatter, redacted
 
 FORMAT_VARIABLE: Final = "RUNG_LOG_FORMAT"
@@ -47,8 +46,13 @@ class _AboveBars(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take the bars away for the moment."""
-        with tqdm.external_write_mode(file=self.stream):
+        with LiveBar.external_write_mode(file=self.stream):
             super().emit(record)
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Leave out what other packages tell of themselves: Ray Train writes a line for every report of every rank."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in _PACKAGES
 
 
 def configure_logging(rank: int = 0, run: str = "", *, quiet: bool = False) -> None:
@@ -68,6 +72,7 @@ def configure_logging(rank: int = 0, run: str = "", *, quiet: bool = False) -> N
     handler = _AboveBars()
     text = RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(JsonFormatter(rank, run) if form == "json" else text)
+    handler.addFilter(_worth_a_line)
     logging.basicConfig(handlers=[handler], force=True)
     for package in _PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO if rank == 0 and not quiet else logging.WARNING)

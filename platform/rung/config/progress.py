@@ -1,8 +1,10 @@
 """How far a piece of work has come: a bar with the time left on a terminal, or told to whoever listens instead."""
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from multiprocessing import parent_process
 from typing import Any, Final
 
 from tqdm import tqdm
@@ -11,8 +13,36 @@ Listener = Callable[[str, int, int, str], None]
 """Is told what is done, how much of it is done, how much there is in all, and in which unit."""
 
 _SHOWN_AFTER: Final = 2.0  # seconds; shorter work is not worth a bar
+_TICK: Final = 1.0  # seconds
+_SECOND: Final = "second"
+_BY_TIME: Final = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, usually {total_fmt} s"
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+class LiveBar(tqdm):
+    """A bar whose clock goes on while nothing is done, so that whoever looks sees that the program lives.
+
+    Quiet where there is no terminal, and in worker processes, whose bars would stand in each other's way.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._over = threading.Event()
+        super().__init__(*args, disable=None if parent_process() is None else True, **options)
+        if not self.disable:
+            threading.Thread(target=self._tick, name="bar", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop the clock too."""
+        self._over.set()
+        super().close()
+
+    def _tick(self) -> None:
+        if self._over.wait(self.delay):
+            return
+        self.delay = 0  # else tqdm would not take away a bar that only the clock has drawn
+        while not self._over.wait(_TICK):
+            self.refresh()
 
 
 @contextmanager
@@ -55,17 +85,49 @@ def followed(what: str, total: int, unit: str) -> Iterator[Callable[[int], objec
         listener(what, total, total, unit)
 
 
-def progress_bar(what: str, total: int, unit: str, *, done: int = 0, delay: float = 0.0) -> "tqdm[Any]":
+@contextmanager
+def waiting(what: str, usual: float) -> Iterator[None]:
+    """Follow work whose parts cannot be counted: by its time, beside the time that it usually takes.
+
+    Args:
+        what: is done.
+        usual: seconds that it takes; the bar stops short of its end if it takes longer.
+    """
+    over = threading.Event()
+    seconds = max(round(usual), 1)
+    with followed(what, seconds, _SECOND) as advance:
+
+        def count() -> None:
+            for _ in range(seconds - 1):
+                if over.wait(_TICK):
+                    return
+                advance(1)
+
+        clock = threading.Thread(target=count, name="waiting", daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            over.set()
+            clock.join()
+
+
+def loading() -> AbstractContextManager[None]:
+    """Follow the import of PyTorch and what comes with it; from a cold disk that takes half a minute."""
+    return waiting("loading PyTorch", 5)
+
+
+def progress_bar(what: str, total: int, unit: str, *, done: int = 0, delay: float = 0.0) -> LiveBar:
     """A bar on stderr with the time left, which goes when it is closed; nothing where there is no terminal."""
     scaled = unit == "B"
-    return tqdm(
+    return LiveBar(
         desc=what,
         total=total,
         initial=done,
         unit=unit if scaled else f" {unit}s",
         unit_scale=scaled,
+        bar_format=_BY_TIME if unit == _SECOND else None,
         dynamic_ncols=True,
         leave=False,
         delay=delay,
-        disable=None,
     )

@@ -18,6 +18,7 @@ from chgnet.model import CHGNet
 from numpy.typing import NDArray
 
 from rung.config.preparation import GraphConfig
+from rung.config.progress import followed
 from rung.data.batch import collate
 from rung.data.graph import graph_record
 from rung.data.record import StructureRecord
@@ -69,15 +70,12 @@ def check_physics(model: CHGNet) -> list[Check]:
     probe = _Probe(model)
     cells = list(_cells())
     predictions = [probe.predict(cell) for cell in cells]
-    return [
-        _forces(probe, cells, predictions),
-        _stress(probe, cells, predictions),
-        _rotation(probe, cells, predictions),
-        _translation(probe, cells, predictions),
-        _permutation(probe, cells, predictions),
-        _supercell(probe, cells, predictions),
-        _cutoff(probe),
-    ]
+    checks = []
+    with followed("physics gate", len(_LAWS), "law") as advance:
+        for law in _LAWS:
+            checks.append(law(probe, cells, predictions))
+            advance(1)
+    return checks
 
 
 def require_physics(model: CHGNet, purpose: str) -> list[Check]:
@@ -225,7 +223,7 @@ def _supercell(probe: _Probe, cells: list[StructureRecord], predictions: list[Pr
     return Check("twice the cell has the same energy per atom", worst, 1e-6, "eV, eV/Å, eV/Å³", _size(predictions))
 
 
-def _cutoff(probe: _Probe) -> Check:
+def _cutoff(probe: _Probe, _cells: list[StructureRecord], _predictions: list[Prediction]) -> Check:
     """A pair of atoms drawn apart through both cutoffs: the energy has no step where bonds and angles end."""
     worst = scale = 0.0
     for cutoff in (probe.cutoffs.atom_cutoff, probe.cutoffs.bond_cutoff):
@@ -234,6 +232,9 @@ def _cutoff(probe: _Probe) -> Check:
         away = probe.energies([_two_pairs(cutoff - 0.3)])[0]
         worst, scale = max(worst, float(abs(near - far))), max(scale, float(abs(away - far)))
     return Check("the energy is smooth at the cutoffs", worst, 1e-3 * max(scale, 0.01), "eV", scale)
+
+
+_LAWS: Final = (_forces, _stress, _rotation, _translation, _permutation, _supercell, _cutoff)
 
 
 def _two_pairs(distance: float) -> StructureRecord:

@@ -1,11 +1,17 @@
 """Functions that numba compiles, and whose machine code it keeps on disk where it finds a folder for it."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numba
+from numba.core import event
+
+from rung.config.progress import waiting
+
+_USUAL = 10.0  # seconds that the longest function takes on a free core
 
 
 def cached(*parts: ModuleType, **options: Any) -> Callable[[Any], Any]:
@@ -31,6 +37,36 @@ def cached(*parts: ModuleType, **options: Any) -> Callable[[Any], Any]:
         return dispatcher
 
     return compiled
+
+
+class _Compilation(event.Listener):
+    """Shows that functions of this package are compiled. A function and those that it calls are one compilation."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._shown = ExitStack()
+
+    def on_start(self, event: event.Event) -> None:
+        """Compile, or compile for another."""
+        if _is_ours(event):
+            if self._depth == 0:
+                self._shown.enter_context(waiting("compiling for this processor, once", _USUAL))
+            self._depth += 1
+
+    def on_end(self, event: event.Event) -> None:
+        """Compiled."""
+        if _is_ours(event):
+            self._depth -= 1
+            if self._depth == 0:
+                self._shown.close()
+
+
+def _is_ours(event: event.Event) -> bool:
+    data: Any = event.data
+    return data["dispatcher"].py_func.__module__.startswith("rung.")
+
+
+event.register("numba:compile", _Compilation())
 
 
 def _stamp(module: ModuleType) -> tuple[float, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import ray
 
+from rung.config.progress import waiting
 from rung.config.sections import LauncherConfig
 from rung.orchestration.resources import OBJECT_STORE_BYTES, Demand, NodeResources, demand_of, shortage
 
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _NEW_CLUSTER = "local"
 _ANSWER_SECONDS = 10.0
+_USUAL_START = 6.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,18 @@ def connected(address: str | None) -> Iterator[Cluster]:
     address = address or os.environ.get("RAY_ADDRESS") or _NEW_CLUSTER
     if address == _NEW_CLUSTER:
         logger.info("starting a Ray cluster on this machine")
-        context = ray.init(
-            address=address,
-            include_dashboard=True,  # without it Ray Train cannot free the resources of a driver that was killed
-            object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
-        )
+        with waiting("starting Ray", _USUAL_START):
+            context = ray.init(
+                address=address,
+                include_dashboard=True,  # without it Ray Train cannot free the resources of a driver that was killed
+                object_store_memory=OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+            )
     else:
         check_address(address)
         try:
-            context = ray.init(address=address, logging_level=logging.WARNING)
+            with waiting("connecting to Ray", _USUAL_START):
+                context = ray.init(address=address, logging_level=logging.WARNING)
         except (ConnectionError, TimeoutError) as error:
             raise _no_answer(address, error) from error
     logger.info("Ray dashboard: %s", context.dashboard_url)

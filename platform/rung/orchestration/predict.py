@@ -9,12 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from tqdm import tqdm
-
 from data_prep.parallel import map_over_processes
 from data_prep.structures import StructureFiles, read_frame
 from rung.config.inference import PredictConfig
 from rung.config.preparation import GraphConfig
+from rung.config.progress import LiveBar
 from rung.config.sections import DataConfig, ModelConfig
 from rung.data.codec import DamagedShardError
 from rung.data.dataset import MANIFEST_NAME, RecordReader, ShardDataset
@@ -195,7 +194,7 @@ class _Progress:
         self._failed = 0
         self._begin = time.monotonic()
         _, total, unit = source.progress()
-        self._bar: tqdm[Any] = tqdm(total=total, unit=unit, unit_scale=unit == "B", desc="predict", disable=None)
+        self._bar = LiveBar(total=total, unit=unit, unit_scale=unit == "B", desc="predict")
 
     def __enter__(self) -> Self:
         return self

@@ -11,12 +11,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from tqdm import tqdm
-
-from rung.config.progress import progress_bar
+from rung.config.progress import LiveBar, progress_bar, waiting
 from rung.config.secrets import redacted_values
 from rung.config.tree import TrainConfig
 from rung.training.meanwhile import MEANWHILE_NAME
@@ -25,6 +24,8 @@ from rung.training.run import DESCRIPTION_NAME, RunFolder, TrainSummary
 from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
 
 logger = logging.getLogger(__name__)
+
+_USUAL_START = 15.0  # seconds from Ray's first worker to the description of the run
 
 _FIELDS = (
     "manifest_hash",
@@ -88,11 +89,13 @@ class RunWatcher:
         self._meanwhile = _MeanwhileBar(self._folder / MEANWHILE_NAME)
         self._stale = _modified(self._folder / DESCRIPTION_NAME)
         self._started = False
+        self._starting = ExitStack()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="run-watcher", daemon=True)
 
     def start(self) -> Self:
         """Begin to watch."""
+        self._starting.enter_context(waiting("starting the ranks", _USUAL_START))
         self._thread.start()
         return self
 
@@ -100,6 +103,7 @@ class RunWatcher:
         """Deliver what is left, then finish the sinks of a completed run and abort those of any other."""
         self._closing.set()
         self._thread.join()
+        self._starting.close()
         self._meanwhile.close()
         self._poll()
         if not self._started and completed:  # it was complete before this start: trackers may have missed its end
@@ -124,6 +128,8 @@ class RunWatcher:
                 logger.debug("%s: %s", self._folder, error)
 
     def _poll(self) -> None:
+        if self._meanwhile.under_way:
+            self._starting.close()
         self._meanwhile.show()
         if not self._started and _modified(self._folder / DESCRIPTION_NAME) != self._stale:
             self._introduce()
@@ -139,6 +145,7 @@ class RunWatcher:
         content = self._description()
         if not content:
             return
+        self._starting.close()
         fields = {name: content[name] for name in _FIELDS if name in content}
         description = RunDescription(folder=self._folder, config=self._config, **fields)
         for sink in self._sinks:
@@ -168,13 +175,18 @@ class _MeanwhileBar:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._what = ""
-        self._bar: tqdm[Any] | None = None
+        self._bar: LiveBar | None = None
         self._told: set[str] = set()
         path.unlink(missing_ok=True)  # of a start that was killed
 
+    @property
+    def under_way(self) -> bool:
+        """Whether there is such work; the file is there while it goes on."""
+        return self._path.exists()
+
     def show(self) -> None:
-        """Look at the file, which is there while such work goes on."""
-        if not self._path.exists():
+        """Look at the file."""
+        if not self.under_way:
             self.close()
             return
         content = json.loads(self._path.read_text())

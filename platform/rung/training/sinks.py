@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from rung.config.progress import LiveBar
 from rung.config.tree import TrainConfig
 from rung.training.resilience.storage import insist
 
@@ -171,7 +172,7 @@ class ProgressSink:
 
     def open(self, name: str, first_step: int, total_steps: int) -> None:
         """Show a bar for a run that is known by name and length alone."""
-        self._bar = tqdm(
+        self._bar = (LiveBar if self._on_terminal else tqdm)(
             total=total_steps,
             initial=first_step,
             desc=name,

@@ -50,6 +50,16 @@ def test_json_lines_hold_tracebacks_and_no_secrets(monkeypatch, capsys):
     assert "pw@" not in json.dumps(line)
 
 
+def test_what_other_packages_tell_of_themselves_is_left_out(monkeypatch, capsys):
+    monkeypatch.setenv("RUNG_LOG_FORMAT", "json")
+    logs.configure_logging()
+    other = logging.getLogger("/site-packages/ray/train/context.py")
+    monkeypatch.setattr(other, "level", logging.INFO)
+    other.info("Reporting training result 3")
+    other.warning("a disk is full")
+    assert [line["message"] for line in lines(capsys)] == ["a disk is full"]
+
+
 def test_ranks_above_0_and_quiet_processes_tell_warnings_alone(monkeypatch, capsys):
     monkeypatch.setenv("RUNG_LOG_FORMAT", "json")
     for rank, quiet, told in ((0, False, 1), (0, True, 0), (1, False, 0)):

@@ -1,10 +1,12 @@
 import io
+import multiprocessing
 import sys
+import time
 
 import pytest
 
 from rung.config import progress
-from rung.config.progress import followed, progress_bar, told_to
+from rung.config.progress import followed, progress_bar, told_to, waiting
 
 
 class Terminal(io.StringIO):
@@ -15,6 +17,7 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
     monkeypatch.setattr(progress, "_SHOWN_AFTER", 0.0)
+    monkeypatch.setattr(progress, "_TICK", 0.02)
 
 
 def on_a_terminal(monkeypatch):
@@ -83,3 +86,54 @@ def test_bytes_are_counted_in_thousands(monkeypatch):
     with progress_bar("staging", 3_000_000, "B", done=1_500_000):
         pass
     assert "1.50M/3.00M" in terminal.getvalue()
+
+
+def test_the_clock_of_a_bar_goes_on_while_nothing_is_done(monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    bar = progress_bar("evaluating", 7, "structure")
+    until(lambda: terminal.getvalue().count("0/7") > 3)
+    bar.close()
+    assert terminal.getvalue().rsplit("\r", 2)[1].strip() == ""
+    shown = terminal.getvalue()
+    time.sleep(0.1)
+    assert terminal.getvalue() == shown
+
+
+def test_a_bar_that_only_the_clock_has_drawn_goes_too(monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    bar = progress_bar("evaluating", 7, "structure", delay=0.05)
+    assert terminal.getvalue() == ""
+    until(lambda: "0/7" in terminal.getvalue())
+    bar.close()
+    assert terminal.getvalue().rsplit("\r", 2)[1].strip() == ""
+
+
+def test_a_worker_process_shows_nothing(monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    monkeypatch.setattr(progress, "parent_process", multiprocessing.current_process)
+    work([3, 4])
+    assert terminal.getvalue() == ""
+
+
+def test_what_cannot_be_counted_is_shown_by_its_time(monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    with waiting("starting", 10.0):
+        until(lambda: "90%" in terminal.getvalue())
+        time.sleep(0.1)
+    shown = terminal.getvalue()
+    assert "00:00, usually 10 s" in shown
+    assert "100%" not in shown, "it stays short of its end while it is not over"
+
+
+def test_a_listener_hears_how_long_it_takes(monkeypatch):
+    heard = []
+    with told_to(lambda *news: heard.append(news)), waiting("starting", 3.4):
+        until(lambda: len(heard) == 2)
+    assert heard == [("starting", done, 3, "second") for done in (1, 2, 3)]
+
+
+def until(shown):
+    deadline = time.monotonic() + 30
+    while not shown():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -4,10 +4,10 @@ import io
 from functools import partial
 
 import pytest
-from tqdm import tqdm
 
 from data_prep import progress
 from data_prep.convert import prepare
+from rung.config.progress import LiveBar
 
 
 class Terminal(io.StringIO):
@@ -20,7 +20,7 @@ def shown(raw, config_for, monkeypatch):
     """Prepare a set with a bar on a stream, and return what the stream got."""
 
     def prepared(stream):
-        monkeypatch.setattr(progress, "tqdm", partial(tqdm, file=stream))
+        monkeypatch.setattr(progress, "LiveBar", partial(LiveBar, file=stream))
         prepare(config_for(raw))
         return stream.getvalue()
 

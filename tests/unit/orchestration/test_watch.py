@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rung.config import progress
 from rung.config.tree import TrainConfig
 from rung.orchestration.watch import DescriptionSink, LineFollower, run_watched
 from rung.training.meanwhile import MEANWHILE_NAME
@@ -245,6 +246,27 @@ def test_what_a_run_does_besides_its_steps_is_a_bar_on_a_terminal(config, monkey
     assert "evaluating:  22%|" in shown
     assert "30/90 [" in shown
     assert shown.rsplit("\r", 2)[1].strip() == ""
+
+
+def test_a_bar_shows_that_ranks_are_awaited(config, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress, "_SHOWN_AFTER", 0.0)
+    loop = Loop(config, [1])
+
+    def slow_start():
+        seen(lambda: "starting the ranks:   7%|" in sys.stderr.getvalue())
+        done = loop()
+        seen(lambda: sys.stderr.getvalue().endswith("\r"))
+        return done
+
+    run_watched(slow_start, config, [Recorder()])
+
+
+def seen(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_elsewhere_it_is_one_line(config, caplog):

@@ -8,7 +8,7 @@ from rung.model import caching
 
 
 def compiled(module):
-    """A function that calls another, both of the module and not compiled yet, by the numba that `caching` listens to."""
+    """A function that calls another, both of the module, and neither compiled yet."""
 
     def inner(x):
         return x + 1

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,10 @@ def _convert(config: PrepareConfig, source: Source, folder: Path, run_chunks: Ch
     output = Path(config.output).expanduser().absolute()
     journal = Journal(folder, {"config": content_config(config), "input": source.identity()})
     _tell_of_earlier(journal, folder)
-    with ShardStore(folder, journal, config.shards.max_mb * 1e6) as store, Progress(source, store) as progress:
-        for outcome in progress.watch(_outcomes(config, source, run_chunks, store.next_frame)):
-            store.add(outcome)
+    with ShardStore(folder, journal, config.shards.max_mb * 1e6) as store:
+        with Progress(source.name, source.progress, store.counts) as progress:
+            for outcome in _outcomes(config, source, run_chunks, store.next_frame, progress):
+                store.add(outcome)
         store.finish()
     if not journal.shards:
         raise NoUsableRecordError(_why_nothing(config, _counted(folder)))
@@ -127,20 +128,18 @@ def _convert(config: PrepareConfig, source: Source, folder: Path, run_chunks: Ch
     return summary
 
 
-def _outcomes(config: PrepareConfig, source: Source, run_chunks: ChunkMap, first: int) -> Iterator[Outcome]:
+def _outcomes(
+    config: PrepareConfig, source: Source, run_chunks: ChunkMap, first: int, progress: Progress
+) -> Iterator[Outcome]:
     """Stream the outcomes of the raw frames from number `first` on, in order.
 
     Chunks begin at the same frames however often the preparation was interrupted: a parser may label a chunk together.
     """
     whole_chunks = first - first % source.chunk
-    frames = islice(source.frames(), whole_chunks, config.source.limit)
-    outcomes = run_chunks(Encoder(source.parser, config.graph, config.filters), _chunks(frames, source.chunk))
-    return islice((outcome for chunk in outcomes for outcome in chunk), first - whole_chunks, None)
-
-
-def _chunks(frames: Iterator[RawFrame], size: int) -> Iterator[list[RawFrame]]:
-    while chunk := list(islice(frames, size)):
-        yield chunk
+    frames = islice(source.frames(), config.source.limit)
+    chunks = progress.chunks(frames, source.chunk, skip=whole_chunks)
+    outcomes = run_chunks(Encoder(source.parser, config.graph, config.filters), chunks)
+    return islice(progress.counted(chain.from_iterable(outcomes)), first - whole_chunks, None)
 
 
 def _remove_leftovers(output: Path) -> None:

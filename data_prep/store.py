@@ -57,8 +57,6 @@ class ShardStore:
 
     Attributes:
         next_frame: number of the raw frame whose outcome comes next.
-        num_kept: stored records that nothing was found against so far.
-        num_rejected: frames without a record, and records set aside so far.
     """
 
     def __init__(self, folder: Path, journal: Journal, max_bytes: float) -> None:
@@ -67,13 +65,17 @@ class ShardStore:
         self._max_bytes = max_bytes
         _remove_unfinished(folder, [shard.name for shard in journal.shards])
         self._open()
-        self.num_kept = sum(shard.num_records for shard in journal.shards)
-        self.num_rejected = self.next_frame - self.num_kept
+        self._num_kept = sum(shard.num_records for shard in journal.shards)
+        self._num_rejected = self.next_frame - self._num_kept
 
     @property
     def next_frame(self) -> int:
         """See the class."""
         return self._first_frame + self._num_frames
+
+    def counts(self) -> str:
+        """Records that nothing was found against so far, and frames and records that are set aside, in words."""
+        return f"{self._num_kept:,} kept, {self._num_rejected:,} rejected"
 
     def _open(self) -> None:
         shards = self._journal.shards
@@ -100,7 +102,7 @@ class ShardStore:
         if isinstance(outcome, Encoded):
             self._store(outcome)
             return
-        self.num_rejected += 1
+        self._num_rejected += 1
         self._rejections.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
 
     def finish(self) -> None:
@@ -115,9 +117,9 @@ class ShardStore:
         self._writer.add(encoded.entry)
         self._facts.append(encoded.facts)
         if encoded.facts.refusal is None:
-            self.num_kept += 1
+            self._num_kept += 1
         else:
-            self.num_rejected += 1
+            self._num_rejected += 1
         if self._writer.num_bytes >= self._max_bytes:
             self._finish_shard(self._writer)
 

@@ -24,17 +24,27 @@ class LiveBar(tqdm):
     """A bar whose clock goes on while nothing is done, so that whoever looks sees that the program lives.
 
     Quiet where there is no terminal, and in worker processes, whose bars would stand in each other's way.
+
+    Args:
+        look: is called with the bar at every tick and in the end, to update it.
+        options: of tqdm.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *, look: Callable[["LiveBar"], None] | None = None, **options: Any) -> None:
         self._over = threading.Event()
-        super().__init__(*args, disable=None if parent_process() is None else True, **options)
+        self._look = look
+        self._clock = threading.Thread(target=self._tick, name="bar", daemon=True)
+        super().__init__(disable=None if parent_process() is None else True, **options)
         if not self.disable:
-            threading.Thread(target=self._tick, name="bar", daemon=True).start()
+            self._clock.start()
 
     def close(self) -> None:
-        """Stop the clock too."""
-        self._over.set()
+        """Look a last time, and stop the clock."""
+        if not self.disable:
+            self._over.set()
+            self._clock.join()
+            if self._look is not None:
+                self._look(self)
         super().close()
 
     def _tick(self) -> None:
@@ -42,6 +52,8 @@ class LiveBar(tqdm):
             return
         self.delay = 0  # else tqdm would not take away a bar that only the clock has drawn
         while not self._over.wait(_TICK):
+            if self._look is not None:
+                self._look(self)
             self.refresh()
 
 

@@ -78,6 +78,8 @@ class PredictionStore:
         """Chunks that are finished."""
         while self._part(self.done).exists():
             self.done += 1
+        self.num_failed = 0
+        """Structures without predictions, of this start."""
 
     def finished(self) -> PredictSummary | None:
         """The summary of a prediction that is complete."""
@@ -96,6 +98,7 @@ class PredictionStore:
         WRITE[self._form]([outcome for outcome in outcomes if isinstance(outcome, Predicted)], temporary)
         _replace(temporary, part)  # last: it is what says that the chunk is finished
         self.done += 1
+        self.num_failed += len(failures)
 
     def join(self) -> Counter[str]:
         """Make one file of all parts.

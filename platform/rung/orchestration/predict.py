@@ -5,22 +5,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from data_prep.parallel import map_over_processes
+from data_prep.progress import Progress
 from data_prep.structures import StructureFiles, read_frame
 from rung.config.inference import PredictConfig
 from rung.config.preparation import GraphConfig
-from rung.config.progress import LiveBar
 from rung.config.sections import DataConfig, ModelConfig
 from rung.data.codec import DamagedShardError
 from rung.data.dataset import MANIFEST_NAME, RecordReader, ShardDataset
 from rung.data.record import GraphRecord, Reason, RecordError
 from rung.data.staging import is_url, staged
 from rung.inference.store import PredictionStore, PredictSummary
-from rung.inference.work import Failure, Item, ModelCopy, Outcome, Reader, Work
+from rung.inference.work import Item, ModelCopy, Outcome, Reader, Work
 from rung.orchestration.paths import require_writable
 from rung.training.initial import load_model
 
@@ -80,18 +79,17 @@ def predict(config: PredictConfig, run_chunks: ChunkMap) -> PredictSummary:
         if first:
             logger.info("going on behind %s structures", f"{first:,}")
         work = Work(copy, source.read, config.budget, config.properties)
-        chunks = _chunks(islice(source.items(), first, None), config.chunk)
-        with _Progress(source, first) as progress:
-            for outcomes in run_chunks(work, chunks):
-                store.add(outcomes)
-                progress.show(outcomes)
+        with Progress("predict", source.progress, lambda: f"{store.num_failed:,} failed") as progress:
+            for outcomes in run_chunks(work, progress.chunks(source.items(), config.chunk, skip=first)):
+                store.add(list(progress.counted(outcomes)))
     return _finish(config, store, copy, progress, time.monotonic() - start)
 
 
 def _finish(
-    config: PredictConfig, store: PredictionStore, model: ModelCopy, progress: "_Progress", seconds: float
+    config: PredictConfig, store: PredictionStore, model: ModelCopy, progress: Progress, seconds: float
 ) -> PredictSummary:
-    if progress.seen == 0:
+    total = progress.skipped + progress.done
+    if total == 0:
         raise NoStructureError(f"input {', '.join(config.inputs)} holds no structure: check it")
     failed = store.join()
     summary = PredictSummary(
@@ -99,8 +97,8 @@ def _finish(
         failures=str(store.failures),
         model=config.model,
         model_sha256=model.sha256,
-        num_structures=progress.seen,
-        num_predicted=progress.seen - failed.total(),
+        num_structures=total,
+        num_predicted=total - failed.total(),
         failed=dict(failed),
         seconds=seconds,
         structures_per_second=progress.rate,
@@ -108,7 +106,7 @@ def _finish(
     store.finish(summary)
     if failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in failed.most_common())
-        logger.warning("%s of %s structures failed (%s): %s", failed.total(), progress.seen, reasons, store.failures)
+        logger.warning("%s of %s structures failed (%s): %s", failed.total(), total, reasons, store.failures)
     logger.info("%s: %s structures, %.1f/s", store.predictions, f"{summary.num_predicted:,}", progress.rate)
     return summary
 
@@ -178,38 +176,3 @@ def _read_record(reader: RecordReader, record_id: int) -> GraphRecord:
         return reader.read([record_id])[0]
     except DamagedShardError as error:
         raise RecordError(Reason.MALFORMED, str(error)) from error
-
-
-def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while chunk := list(islice(items, size)):
-        yield chunk
-
-
-class _Progress:
-    """One bar over the input's own unit, with structures/s and failures; quiet where there is no terminal."""
-
-    def __init__(self, source: _Input, first: int) -> None:
-        self._source = source
-        self._first = self.seen = first
-        self._failed = 0
-        self._begin = time.monotonic()
-        _, total, unit = source.progress()
-        self._bar = LiveBar(total=total, unit=unit, unit_scale=unit == "B", desc="predict")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    @property
-    def rate(self) -> float:
-        """Structures per second of this start."""
-        return (self.seen - self._first) / max(time.monotonic() - self._begin, 1e-9)
-
-    def show(self, outcomes: Sequence[Outcome]) -> None:
-        """Count a chunk that is stored."""
-        self.seen += len(outcomes)
-        self._failed += sum(isinstance(outcome, Failure) for outcome in outcomes)
-        self._bar.set_postfix_str(f"{self.seen:,} structures, {self._failed:,} failed, {self.rate:,.1f}/s")
-        self._bar.update(self._source.progress()[0] - self._bar.n)

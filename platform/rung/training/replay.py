@@ -29,6 +29,8 @@ from rung.training.initial import load_model
 
 PREFIX: Final = "replay/"
 """Before the names of this data set's shards, where those of both stand together."""
+OWN: Final = "replay."
+"""Before the names of weights that are this functional's alone, where those of both stand together."""
 
 
 def target_batch(config: TrainConfig, budget_factor: float) -> BatchConfig:
@@ -87,8 +89,9 @@ class Replay:
         self._sampler = sampler.without(self.dataset.records_of(mine))
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable parameters that the target's model does not have, by name."""
-        return own_parameters(self.model, self._readout)
+        """Trainable parameters that the target's model does not have, by name with the prefix `OWN`."""
+        own = own_parameters(self.model, self._readout)
+        return {OWN + name: parameter for name, parameter in own.items()}
 
     def steps(self, first: int) -> Iterator[tuple[StepPlan, list[GraphBatch]]]:
         """Plan and batches of each global step from `first` on, without end.
@@ -124,7 +127,7 @@ def joined(plan: StepPlan, other: StepPlan) -> StepPlan:
 
 
 def replay_model_of(state: dict[str, Any], model: CHGNet) -> CHGNet:
-    """The model of the second functional in a checkpoint's state.
+    """The model of the second functional in a checkpoint's state, with averaged weights where there are any.
 
     Args:
         state: of the checkpoint.
@@ -136,7 +139,9 @@ def replay_model_of(state: dict[str, Any], model: CHGNet) -> CHGNet:
     if not state.get("replay"):
         raise ValueError("this run was trained without replay.path, so it has one functional: set functional to target")
     twin = companion(model, state["config"]["replay"]["readout"])
-    load_own_state(twin, state["replay"])
+    average = (state["average"] or {"average": {}})["average"]
+    own = {name.removeprefix(OWN): value for name, value in average.items() if name.startswith(OWN)}
+    load_own_state(twin, state["replay"] | own)
     return twin
 
 

@@ -21,7 +21,7 @@ from rung.training.gentle import GentleTransfer
 from rung.training.loss import loss_of, target_errors
 from rung.training.metrics import ErrorSums
 from rung.training.optimizer import WeightAverage, build_optimizer, set_learning_rate
-from rung.training.replay import Replay
+from rung.training.replay import OWN, Replay
 from rung.training.resilience.notice import Heard, Notice, finite_slot, num_slots
 
 
@@ -58,12 +58,12 @@ class TrainStep:
         self._rank, self._world_size = context.rank, context.world_size
         named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         if replay is not None:
-            named |= {f"replay.{name}": parameter for name, parameter in replay.parameters().items()}
+            named |= replay.parameters()
         self.gradients = FlatGradients(named.values(), 1 + num_slots(context.world_size))
-        depths = [gentle.depths.get(name.removeprefix("replay."), 0) for name in named]
+        depths = [gentle.depths.get(name.removeprefix(OWN), 0) for name in named]
         self.optimizer = build_optimizer(self.gradients.parameters, config.optimizer, depths)
         decay = config.optimizer.ema_decay
-        self.average = WeightAverage(model.named_parameters(), decay) if decay is not None else None
+        self.average = WeightAverage(named.items(), decay) if decay is not None else None
         self.errors = ErrorSums(self.gradients.buffer.device)
         self._of_step = ErrorSums(self.gradients.buffer.device)
         self._norm: Tensor | None = None

@@ -20,10 +20,19 @@ def _from_version_2(state: _State) -> _State:
     return state
 
 
+def _from_version_3(state: _State) -> _State:
+    """Version 4 averages a second functional's own weights too, here from what they were trained to on."""
+    average, own = state["average"], state["replay"]
+    if not average or not own:
+        return state
+    more = {f"replay.{name}": value for name, value in own.items()}
+    return {**state, "average": {**average, "average": {**average["average"], **more}}}
+
+
 PACKED_SINCE: Final = 3
 """Version from which on a file holds a packed state."""
 
-_UPGRADES: Final[tuple[Callable[[_State], _State], ...]] = (_from_version_1, _from_version_2)
+_UPGRADES: Final[tuple[Callable[[_State], _State], ...]] = (_from_version_1, _from_version_2, _from_version_3)
 """The function at place n leads from version n + 1 to n + 2."""
 
 FORMAT_VERSION: Final = len(_UPGRADES) + 1

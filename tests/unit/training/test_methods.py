@@ -16,6 +16,7 @@ from rung.training.context import LocalContext
 from rung.training.doctor import AbsurdStartError
 from rung.training.run import RunFolder
 from rung.training.trainer import train
+from rung.training.upgrades import upgraded
 
 
 class StopsAt(LocalContext):
@@ -95,6 +96,13 @@ def test_the_pull_keeps_weights_near_their_start(make_config, pretrained):
 EVERYTHING = {"layer_decay": 0.7, "unfreeze_every": 1, "l2_sp": 0.1}
 
 
+def exported(config, functional, folder):
+    output = str(folder / functional / "m.pth.tar")
+    run = str(RunFolder.of(config).path)
+    export_model(ExportConfig(run=run, output=output, checkpoint="last", functional=functional))
+    return CHGNet.from_file(output)
+
+
 @pytest.mark.parametrize("readout", ["shared", "own"])
 def test_all_of_it_resumes_exactly_and_exports_both_functionals(
     make_config, small_dataset, other_dataset, tmp_path, readout, pretrained
@@ -110,18 +118,42 @@ def test_all_of_it_resumes_exactly_and_exports_both_functionals(
     for part in ("replay", "model"):
         one, other = (state[part] if part == "replay" else state[part]["state_dict"] for state in (first, second))
         assert all(torch.equal(value, other[name]) for name, value in one.items())
-    models = {}
-    for functional in ("target", "replay"):
-        output = str(tmp_path / functional / "m.pth.tar")
-        run = str(RunFolder.of(whole).path)
-        export_model(ExportConfig(run=run, output=output, checkpoint="last", functional=functional))
-        models[functional] = CHGNet.from_file(output)
+    models = {functional: exported(whole, functional, tmp_path) for functional in ("target", "replay")}
     trunk = [models[name].state_dict()[FIRST] for name in models]
     assert torch.equal(*trunk)
     assert torch.equal(*(models[name].state_dict()[LAST] for name in models)) is (readout == "shared")
     kept = reference_of(models["replay"])
     assert kept == pytest.approx(weights_of(pretrained)["composition_model.fc.weight"][0].numpy(), abs=1e-6)
     assert abs(kept - reference_of(models["target"])).max() > 1e-3
+
+
+@pytest.fixture
+def averaged(make_config, small_dataset, other_dataset, pretrained):
+    """A run with two readouts and averaged weights."""
+    replay = {"path": str(small_dataset), "share": 0.34, "readout": "own"}
+    keys = {"data": {"path": str(other_dataset)}, "replay": replay, "optimizer": {"ema_decay": 0.9}}
+    return tuned(make_config, "averaged", pretrained, **keys)
+
+
+def test_the_average_takes_in_both_readouts(averaged, tmp_path):
+    train(averaged, LocalContext("cpu"))
+    state = RunFolder.of(averaged).load_state("last")
+    average = state["average"]["average"]
+    trained = {"target": state["model"]["state_dict"][LAST], "replay": state["replay"][LAST]}
+    for functional, name in (("target", LAST), ("replay", f"replay.{LAST}")):
+        found = exported(averaged, functional, tmp_path).state_dict()[LAST]
+        assert torch.equal(found, average[name])
+        assert not torch.equal(found, trained[functional])
+
+
+def test_an_average_of_version_3_goes_on_from_the_second_readout_as_it_was_trained(averaged):
+    train(averaged, StopsAt(3))
+    state = RunFolder.of(averaged).load_state("last")
+    average = state["average"]["average"]
+    old = {name: value for name, value in average.items() if not name.startswith("replay.")}
+    new = upgraded(state | {"average": state["average"] | {"average": old}}, 3)["average"]["average"]
+    assert new.keys() >= average.keys()
+    assert torch.equal(new[f"replay.{LAST}"], state["replay"][LAST])
 
 
 def test_replayed_structures_are_cut_like_all_others_where_memory_lacks(

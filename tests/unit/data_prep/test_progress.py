@@ -18,6 +18,11 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # room for what stands behind the bar
+
+
 @pytest.fixture
 def shown(raw, config_for, monkeypatch):
     """Prepare a set with a bar on a stream, and return what the stream got."""

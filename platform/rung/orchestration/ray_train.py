@@ -22,7 +22,7 @@ from rung.config.command import is_bad_input, is_for_the_user
 from rung.config.logs import FORMAT_VARIABLE, configure_logging
 from rung.config.sections import LauncherConfig
 from rung.config.tree import TrainConfig
-from rung.orchestration.cluster import connected
+from rung.orchestration.cluster import Cluster, connected
 from rung.orchestration.environment import environment
 from rung.orchestration.failures import FailureGuard, FatalTrainingError, LaunchError, as_user_error
 from rung.orchestration.interrupts import keeping_handlers
@@ -81,7 +81,8 @@ def run_on_ray(
         values = config.model_dump(mode="json")
         logger.info("starting %s with %s", demand, demand.backend)
         trainer = _trainer(config, demand, callbacks, partial(train_in_worker, loop, mark, values))
-        with _environment(config.launcher), keeping_handlers() as in_main_thread, _asking_to_stop(config) as ask:
+        lent = _environment(config.launcher, cluster)
+        with lent, keeping_handlers() as in_main_thread, _asking_to_stop(config) as ask:
             if in_main_thread:
                 signal.signal(signal.SIGTERM, ask)
             try:
@@ -207,7 +208,7 @@ def _fit(trainer: TorchTrainer) -> TrainSummary:
 
 
 @contextmanager
-def _environment(launcher: LauncherConfig) -> Iterator[None]:
+def _environment(launcher: LauncherConfig, cluster: Cluster) -> Iterator[None]:
     """Set what Ray Train takes from the environment, and take it back afterwards."""
     start_timeout = launcher.start_timeout / (launcher.max_failures + 1)
     if launcher.max_workers > launcher.min_workers:
@@ -219,5 +220,8 @@ def _environment(launcher: LauncherConfig) -> Iterator[None]:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout),
         "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
     }
-    with environment(wanted, defaults=_ENVIRONMENT):
+    defaults = _ENVIRONMENT
+    if not cluster.may_grow:  # nor will anyone take a node of it away
+        defaults = defaults | {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+    with environment(wanted, defaults=defaults):
         yield

@@ -6,6 +6,7 @@ import ray
 
 from rung.config.load import ConfigError
 from rung.config.sections import LauncherConfig
+from rung.orchestration.cluster import Cluster
 from rung.orchestration.failures import FatalTrainingError
 from rung.orchestration.ray_train import _environment, _marking_fatal_errors, check_storage_is_shared
 from rung.training.step import NonFiniteError
@@ -56,13 +57,16 @@ def test_the_environment_is_lent_and_given_back(monkeypatch):
     monkeypatch.delenv("RAY_TRAIN_ENABLE_PRINT_PATCH", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
-    with _environment(LauncherConfig(start_timeout=120, max_failures=2)):
+    monkeypatch.delenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", raising=False)
+    with _environment(LauncherConfig(start_timeout=120, max_failures=2), Cluster(may_grow=True)):
         assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.1"  # the user's choice stays
         assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "40.0"  # three attempts within start_timeout
         assert os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] == "0"
         assert os.environ["RAY_ADDRESS"] == "10.0.0.1:6379"
-    with _environment(LauncherConfig(start_timeout=1200, num_workers=(1, 4))):
+        assert "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER" not in os.environ
+    with _environment(LauncherConfig(start_timeout=1200, num_workers=(1, 4)), Cluster(may_grow=False)):
         assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "60.0"
+        assert os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"  # nobody takes the only node away
     assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "7"
     assert "RAY_TRAIN_ENABLE_PRINT_PATCH" not in os.environ
     assert "RAY_ADDRESS" not in os.environ

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 EV_PER_CUBIC_ANGSTROM_IN_GPA: Final = 160.21766208
-"""GPa in one eV/Å³; the value that upstream CHGNet uses, so that predictions agree to the last digit."""
+"""GPa in one eV/Å³ (CODATA 2014); the value that upstream CHGNet uses, so that predictions agree to the last digit."""
 
 KBAR_IN_GPA: Final = 0.1
 
@@ -19,7 +19,11 @@ _VOIGT_INDEX: Final = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 
 
 def voigt_to_tensor(stress: ArrayLike) -> NDArray[np.float64]:
-    """Spread six Voigt components (xx, yy, zz, yz, xz, xy) over a symmetric (3, 3) tensor, unit unchanged."""
+    """Spread six Voigt components (xx, yy, zz, yz, xz, xy) over a symmetric (3, 3) tensor, unit unchanged.
+
+    Raises:
+        ValueError: another shape than (6,).
+    """
     voigt = np.asarray(stress, dtype=np.float64)
     if voigt.shape != (6,):
         raise ValueError(f"a Voigt stress has 6 components; found shape {voigt.shape}")
@@ -27,7 +31,11 @@ def voigt_to_tensor(stress: ArrayLike) -> NDArray[np.float64]:
 
 
 def stress_tensor(stress: ArrayLike) -> NDArray[np.float64]:
-    """Return a stress given as (3, 3) or as Voigt (6,) as a (3, 3) tensor, unit unchanged."""
+    """Return a stress given as (3, 3) or as Voigt (6,) as a (3, 3) tensor, unit unchanged.
+
+    Raises:
+        ValueError: neither shape.
+    """
     values = np.asarray(stress, dtype=np.float64)
     if values.shape == (3, 3):
         return values
@@ -37,12 +45,23 @@ def stress_tensor(stress: ArrayLike) -> NDArray[np.float64]:
 
 
 def vasp_stress_to_gpa(stress: ArrayLike) -> NDArray[np.float64]:
-    """Convert VASP's stress (kbar, positive under compression) to GPa, positive under tension."""
+    """Convert VASP's stress (kbar, positive under compression) to a tensor (3, 3) in GPa, positive under tension.
+
+    Args:
+        stress: (3, 3), or (6,) in the order of `voigt_to_tensor`; VASP itself prints xx, yy, zz, xy, yz, zx.
+
+    Raises:
+        ValueError: neither shape.
+    """
     return -KBAR_IN_GPA * stress_tensor(stress)
 
 
 def ase_stress_to_gpa(stress: ArrayLike) -> NDArray[np.float64]:
-    """Convert ASE's stress (eV/Å³, positive under tension) to GPa, positive under tension."""
+    """Convert ASE's stress, (3, 3) or Voigt (6,) in eV/Å³, to a tensor (3, 3) in GPa; both positive under tension.
+
+    Raises:
+        ValueError: neither shape.
+    """
     return EV_PER_CUBIC_ANGSTROM_IN_GPA * stress_tensor(stress)
 
 

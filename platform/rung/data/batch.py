@@ -34,7 +34,7 @@ class GraphBatch:
         frac_coords: (N, 3) float.
         atom_owner: (N,) int64, structure of each atom, ascending.
         bond_atoms: (2, U) int64, rows first and second atom.
-        bond_image: (U, 3) float, periodic image of the second atom.
+        bond_image: (U, 3) float, whole numbers, periodic image of the second atom.
         bond_owner: (U,) int64, structure of each bond.
         angle_centre: (A,) int64, atom.
         angle_bond_i: (A,) int64, ascending, below num_short_bonds.
@@ -42,8 +42,8 @@ class GraphBatch:
         angle_sign: (A,) float, +1 or -1.
         energy: (B,) float, eV/atom.
         forces: (N, 3) float, eV/Å.
-        stress: (B, 3, 3) float, GPa.
-        magmoms: (N,) float, μB.
+        stress: (B, 3, 3) float, GPa, positive under tension.
+        magmoms: (N,) float, absolute, μB.
         has_energy: (B,) bool.
         has_forces: (B,) bool.
         has_stress: (B,) bool.
@@ -103,6 +103,9 @@ def collate(records: Sequence[GraphRecord], dtype: torch.dtype = torch.float32) 
     Args:
         records: at least one.
         dtype: floating type of coordinates and labels.
+
+    Raises:
+        ValueError: there is no record.
     """
     if not records:
         raise ValueError("a batch needs at least one record; found none")

@@ -125,7 +125,7 @@ class ShardDataset:
         return self.records.read([record_id])[0]
 
     def select(self, split: SplitName, share: float = 1.0) -> NDArray[np.int64]:
-        """Ids of the records of one split, ascending.
+        """Ids (n,) of the records of one split, ascending.
 
         Args:
             split: of the data set.
@@ -140,13 +140,17 @@ class ShardDataset:
         return ids[taken[rows]]
 
     def records_of(self, shards: Collection[str]) -> NDArray[np.int64]:
-        """Ids of the records in the named shards, ascending."""
+        """Ids (n,) of the records in the named shards, ascending."""
         sizes = [info.num_records for info in self.manifest.shards]
         inside = [info.name in shards for info in self.manifest.shards]
         return np.flatnonzero(np.repeat(inside, sizes))
 
     def check_cutoffs(self, atom_cutoff: float, bond_cutoff: float) -> None:
-        """Refuse a model whose cutoffs (Å) are not those of the stored graphs."""
+        """Refuse a model whose cutoffs (Å) are not those of the stored graphs.
+
+        Raises:
+            ShardError: they differ.
+        """
         stored = self.manifest.graph
         if (stored.atom_cutoff, stored.bond_cutoff) != (atom_cutoff, bond_cutoff):
             raise ShardError(
@@ -202,7 +206,7 @@ class RecordReader:
 
     Attributes:
         shards: the shards, in order.
-        ends: the id after the last record of each.
+        ends: (num_shards,) the id after the last record of each.
     """
 
     shards: tuple[ShardReader, ...]
@@ -222,7 +226,7 @@ class RecordReader:
 
         Raises:
             IndexError: for an id that the data set does not have.
-            ShardError: if a record is missing or damaged.
+            DamagedShardError: if a record is missing or damaged.
         """
         ids = np.asarray(record_ids, dtype=np.int64)
         num_records = int(self.ends[-1])

@@ -22,7 +22,7 @@ MIN_DISTANCE: Final = 0.5
 
 _PERIODIC: Final = np.ones(3, dtype=np.int64)
 _DISTANCE_TOLERANCE: Final = 1e-8  # Å, upstream's: a pair at the cutoff to rounding is inside
-_CLOSEST_PACKING: Final = np.sqrt(2) / MIN_DISTANCE**3  # atoms/Å3 of spheres with this distance; none can be denser
+_CLOSEST_PACKING: Final = np.sqrt(2) / MIN_DISTANCE**3  # atoms/Å³ of spheres with this distance; none can be denser
 _MAX_ATOMS: Final = int(np.iinfo(FIELD["bond_atoms"].dtype).max) + 1
 _MAX_IMAGE: Final = int(np.iinfo(FIELD["bond_image"].dtype).max)
 
@@ -38,7 +38,7 @@ class CrystalGraph:
 
     Attributes:
         bond_atoms: (num_bonds, 2), first and second atom; bonds shorter than the bond cutoff come first.
-        bond_image: (num_bonds, 3), the periodic image that holds the second atom.
+        bond_image: (num_bonds, 3), the periodic image that holds the second atom, relative to the first one's.
         num_short_bonds: how many bonds are shorter than the bond cutoff.
         num_angles: ordered pairs of short edges with the same centre.
     """
@@ -111,7 +111,11 @@ def build_graph(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], 
 
 
 def graph_record(record: StructureRecord, cutoffs: GraphConfig, record_id: int = -1) -> GraphRecord:
-    """Build the graph of a record and join the two."""
+    """Build the graph of a record and join the two.
+
+    Raises:
+        RecordError: see `build_graph`.
+    """
     graph = build_graph(record.lattice, record.frac_coords, cutoffs)
     return GraphRecord(
         lattice=record.lattice,

@@ -35,7 +35,13 @@ _COMPOSITION: Final[Mapping[str, str]] = {"num_elements": "|u1", "elements": "|u
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRow:
-    """The row of one record, without its split."""
+    """The row of one record, without its split; what is not explained here is as in `Index`.
+
+    Attributes:
+        energy: total, eV; 0 where `labels` says there is none.
+        elements: distinct atomic numbers, ascending.
+        element_atoms: atoms of each of these elements.
+    """
 
     labels: int
     num_atoms: int
@@ -102,6 +108,10 @@ def write_splits(path: Path, splits: NDArray[np.uint8]) -> None:
     Args:
         path: the index.
         splits: (n,) position in `SPLITS`, or `REJECTED`.
+
+    Raises:
+        ShardError: the index cannot be read.
+        ValueError: its records are not n.
     """
     arrays = read_columns(path, (*_COUNTS, *_NAMES, "energy", *_COMPOSITION))
     if splits.shape != arrays["split"].shape:
@@ -129,13 +139,21 @@ class Index:
 
     Counts are read at once. Names, energies and compositions are read when first asked for: they are many times larger.
 
+    Args:
+        folder: of the data set.
+        shards: their names, in the order of the record ids.
+
     Attributes:
+        shard_sizes: records of each shard.
         split: (n,) uint8, position in `SPLITS`, or `REJECTED`.
         labels: (n,) uint8, flags of `rung.data.fields.Labels`.
         num_atoms: (n,) int32.
         num_bonds: (n,) int32, undirected bonds.
         num_short_bonds: (n,) int32, bonds below the bond cutoff.
         num_angles: (n,) int32.
+
+    Raises:
+        ShardError: an index is missing or damaged; for columns that are read later, on their first use.
     """
 
     def __init__(self, folder: Path, shards: Sequence[str]) -> None:

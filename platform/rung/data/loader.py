@@ -32,6 +32,10 @@ class BatchLoader:
         dataset: to read from.
         plans: the steps, in order.
         config: number of worker processes, 0 to read in this one, and how many steps each works ahead.
+
+    Raises:
+        DamagedShardError: while iterating, for a record that is missing or damaged.
+        RuntimeError: while iterating, if a worker process died.
     """
 
     def __init__(self, dataset: ShardDataset, plans: Iterable[StepPlan], config: DataConfig) -> None:

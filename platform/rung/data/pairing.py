@@ -41,7 +41,7 @@ def find_pairs(first: ShardDataset, second: ShardDataset, tolerance: float) -> P
     Args:
         first: a data set.
         second: another, prepared from records with the same material ids.
-        tolerance: how far lattice vectors and atoms may lie apart, Å.
+        tolerance: see `same_structure`, Å.
     """
     groups = [_by_material(dataset) for dataset in (first, second)]
     shared = sorted(groups[0].keys() & groups[1].keys())
@@ -69,7 +69,7 @@ def same_structure(first: GraphRecord, second: GraphRecord, tolerance: float) ->
     Args:
         first: a structure.
         second: another.
-        tolerance: how far lattice vectors and atoms may lie apart, Å.
+        tolerance: how far components of lattice vectors, and atoms, may lie apart, Å.
     """
     if first.num_atoms != second.num_atoms or np.abs(first.lattice - second.lattice).max() > tolerance:
         return None

@@ -45,8 +45,9 @@ def predicted_cost(
 def split_by_cost(costs: NDArray[np.floating], num_parts: int) -> list[NDArray[np.int64]]:
     """Split items over parts so that the largest sum of costs is small.
 
-    The most expensive item left goes to the part with the least so far; ties go to the first. Parts may differ in size,
-    and stay empty if there are fewer items than parts.
+    The most expensive item left goes to the part with the least so far (longest processing time first; Graham, SIAM J.
+    Appl. Math. 17, 416 (1969)); ties go to the first. Parts may differ in size, and stay empty if there are fewer items
+    than parts.
 
     Args:
         costs: (n,) cost of each item.
@@ -70,8 +71,8 @@ def pack(
 ) -> list[NDArray[np.int64]]:
     """Group structures into batches that stay within both budgets; one above a budget gets a batch of its own.
 
-    From the largest structure down, so that a batch holds structures of similar size and the largest comes first: what
-    does not fit in memory shows at once.
+    From the largest structure down (next-fit decreasing), so that a batch holds structures of similar size and the
+    largest comes first: what does not fit in memory shows at once.
 
     Args:
         num_bonds: (n,) of each structure.
@@ -98,6 +99,6 @@ def pack(
 
 
 def imbalance(costs: NDArray[np.floating], parts: list[NDArray[np.int64]]) -> float:
-    """How much longer the slowest part takes than the mean: 1 is perfect."""
+    """Sum of the costs (n,) of the most expensive part over the mean of all parts: 1 is perfect."""
     sums = np.array([costs[part].sum() for part in parts])
     return float(sums.max() / sums.mean())

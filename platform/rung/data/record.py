@@ -121,7 +121,8 @@ class StructureRecord:
 class GraphRecord:
     """A structure with its graph: what a shard stores and what a batch is made of.
 
-    The arrays have the types and shapes of `rung.data.fields.FIELDS`; decoded ones are read-only views.
+    The arrays have the types, shapes and units of `rung.data.fields.FIELDS`; decoded ones are read-only views. The
+    counts are those of `rung.data.graph.CrystalGraph`; `record_id` is -1 outside a data set.
     """
 
     lattice: NDArray[np.float64]

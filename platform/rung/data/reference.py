@@ -121,14 +121,17 @@ def fit_common_elements(
     min_records: int,
     ridge: float = 0.0,
 ) -> ReferenceFit:
-    """Fit the elements that enough records contain; the others keep a given energy and count as unseen.
+    """Fit the elements that enough records contain; the others are given an energy and count as unseen.
 
     Args:
         compositions: (num_records, 94) number of atoms of each element.
         energies: (num_records,) total energies, eV.
-        fallback: (94,) energies of the elements left out, eV/atom.
+        fallback: (94,) energies of the elements left out, eV/atom; like all unseen ones they are 0 in the result.
         min_records: records that an element needs.
         ridge: see `fit_reference`.
+
+    Raises:
+        ValueError: no element is in enough records, or see `fit_reference`.
     """
     rare = (compositions > 0).sum(axis=0) < min_records
     if not compositions[:, rare].any():
@@ -192,7 +195,13 @@ def _reduce(
 def residuals(
     compositions: NDArray[np.integer], energies: NDArray[np.floating], reference: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Energies per atom without and with the reference subtracted: (2, num_records), eV/atom."""
+    """Energies per atom without and with the reference subtracted: (2, num_records), eV/atom.
+
+    Args:
+        compositions: (num_records, 94) number of atoms of each element.
+        energies: (num_records,) total energies, eV.
+        reference: (94,), eV/atom.
+    """
     sizes = compositions.sum(axis=1)
     explained = np.concatenate(
         [compositions[at : at + _ROWS_AT_ONCE] @ reference for at in range(0, len(energies), _ROWS_AT_ONCE)]

@@ -78,7 +78,7 @@ class StepPlan:
         is_last: whether it is the last of the epoch.
         workload: of the global batch.
         label_counts: of the global batch.
-        micro_batches: record ids that this rank evaluates at once; none if the batch is smaller than the world.
+        micro_batches: record ids (n,) that this rank evaluates at once; none where no record falls to it.
     """
 
     epoch: int
@@ -101,6 +101,12 @@ class StepSampler:
         seed: of the order.
         rank: of this process.
         world_size: number of ranks.
+
+    Attributes:
+        steps_per_epoch: the same on every rank and in every epoch.
+
+    Raises:
+        ValueError: there are no records, or no such rank.
     """
 
     def __init__(

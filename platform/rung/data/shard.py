@@ -79,6 +79,12 @@ class ShardWriter:
     """Writes one shard. Both files appear whole, the index last, when `finish` is called, or not at all.
 
     Use as a context manager: leaving it without `finish`, by an exception for instance, removes what was written.
+
+    Attributes:
+        num_bytes: of the records given so far.
+
+    Raises:
+        OSError: if nothing can be written there.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -90,7 +96,7 @@ class ShardWriter:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._num_stored = 0
-        self.num_bytes = 0  # of the records given so far
+        self.num_bytes = 0
         self._env: lmdb.Environment | None = None
         with self._all_or_nothing():
             self._remove_partial()
@@ -126,6 +132,7 @@ class ShardWriter:
 
         Raises:
             OSError: if it cannot be written, on a full disk for instance; nothing of it is left then.
+            ValueError: if it has no record, or is closed.
         """
         if not self._rows:
             raise ValueError(f"shard {self._name} in {self._folder} would be empty: add a record first")

@@ -28,7 +28,7 @@ class ShiftFit:
         mean: shift common to all elements, beyond the prior, eV/atom.
         strength: ridge on the deviations from it, on the scale of squared singular values of the atomic fractions.
         left_out_rmse: error on materials left out of the fit, eV/atom; None where there is only one.
-        freedom: effective number of parameters.
+        freedom: effective degrees of freedom, the trace of the hat matrix.
         records_with: (94,) records that contain each element.
         num_records: records fitted.
         num_materials: materials among them.
@@ -124,7 +124,10 @@ class _Ridge:
         return strengths[int(np.argmin(found))] if np.isfinite(found).any() else strengths[-1]
 
     def left_out_rmse(self, strength: float) -> float | None:
-        """Error of each material as predicted from all others, in closed form: (1 - H_gg)^-1 times its residuals."""
+        """Error of each material as predicted from all others, in closed form: (1 - H_gg)^-1 times its residuals.
+
+        Allen's PRESS (Technometrics 16, 125 (1974)) with the rows of a material left out together.
+        """
         if len(self.groups) < 2:
             return None
         weights = self.singular**2 / (self.singular**2 + strength)

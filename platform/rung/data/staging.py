@@ -41,7 +41,7 @@ def manifest_hash(path: str) -> str:
     """SHA-256 of the manifest of a data set, wherever it lies; see `rung.data.dataset.read_manifest`.
 
     Raises:
-        ShardError: there is no data set.
+        ShardError: there is no data set, or it cannot be reached.
     """
     if not is_url(path):
         return read_manifest(Path(path))[1]
@@ -52,7 +52,7 @@ def staged(config: DataConfig) -> Path:
     """The folder to read a data set from: its own, or the copy of one in object storage.
 
     Raises:
-        ShardError: there is no data set, a file of it is damaged, or it is larger than the cache.
+        ShardError: there is no data set, a file of it is damaged, or the cache has no room for it.
     """
     if not is_url(config.path):
         return Path(config.path)

@@ -36,7 +36,7 @@ class Terms(NamedTuple):
 
 
 class Perceptron(NamedTuple):
-    """Parameters of a perceptron, or gradients by them; without hidden layer, matrix and bias have no rows.
+    """Parameters of a perceptron, or gradients by them; without hidden layer the matrix has no rows, the bias is 0.
 
     Attributes:
         scale: (2, feature_dim)
@@ -55,7 +55,7 @@ class Kept(NamedTuple):
     """What is kept of each message between derivatives.
 
     Attributes:
-        inputs: (2, num_messages, hidden_dim) sums of the terms; no rows without hidden layer.
+        inputs: (2, num_messages, hidden_dim) sums of the terms; without hidden layer no columns.
         normal: (2, num_messages, feature_dim) result of the layer normalisations.
         inverse: (2, num_messages) inverse of the spread before it.
     """
@@ -82,14 +82,22 @@ class Passed(NamedTuple):
 
 
 class Along(NamedTuple):
-    """Directions: gradients by what the first derivative found. The terms' matrix is the matrix itself."""
+    """Directions: gradients by what the first derivative found, and of its shapes.
+
+    Attributes:
+        terms: of first, second and features; the matrix is the matrix itself.
+        weight: (rows, feature_dim)
+    """
 
     terms: Terms
     weight: Floats
 
 
 class Found(NamedTuple):
-    """Gradients by everything; shapes as in `Passed`. What is not wanted has no rows."""
+    """Gradients by everything, each of the shape of what it is by. What is not wanted has no rows.
+
+    The last four are as in `Passed`: the second derivative finds the first three, the first derivative finds `pulled`.
+    """
 
     terms: Terms
     weight: Floats

@@ -13,7 +13,7 @@ result agrees with upstream's `forward` to rounding. What makes it fast:
   their first update.
 - A sum of messages weighted by both bonds of an angle takes the weight of the first bond after the sum.
 - Gathering, perceptron and sum are one operation with derivatives of its own (`rung.model.message`, `rung.model.gate`),
-  which keeps nothing per edge or angle.
+  which keeps nothing per edge or angle, or four arrays of autograd's forty (`rung.model.compiled`).
 - The last angle update feeds nothing and is left out; its parameters keep no gradient (see `unused_parameters`).
 """
 
@@ -211,7 +211,7 @@ class _Bonds:
 def _atom_change(
     layer: AtomConv, topology: _Topology, atoms: Tensor, bonds: _Bonds, weights: tuple[Tensor, ...]
 ) -> Tensor:
-    """What an atom convolution adds to the atoms' features (Deng et al. 2023, eq. 3): (num_atoms, feature_dim).
+    """What an atom convolution adds to the atoms' features (Deng et al. 2023, Methods): (num_atoms, feature_dim).
 
     Bonds that are not short are read from their basis with both weights multiplied beforehand, which is exact since
     nothing lies between the two.
@@ -234,10 +234,11 @@ def _atom_change(
 def _angle_terms(
     block: GatedMLP, topology: _Topology, atoms: Tensor, bonds: Tensor, angles: Tensor, embedding: Tensor | None
 ) -> tuple[Tensor, Tensor, Product]:
-    """Parts of the first layer of [bond i | bond j | angle | centre atom] (eq. 4 and 5), each (..., 2 * hidden_dim).
+    """Parts of the first layer of [bond i | bond j | angle | centre atom], each (..., 2 * hidden_dim).
 
-    The angles are features, or with an embedding's weight the basis that it makes features of. The bias stands where
-    there are fewest rows.
+    Bond convolution and angle update begin with it (Deng et al. 2023, Methods; the order is upstream's). The angles are
+    features, or with an embedding's weight the basis that it makes features of. The bias stands where there are fewest
+    rows.
     """
     weight, bias = first_layer(block)
     angle_dim = angles.shape[1] if embedding is None else embedding.shape[0]

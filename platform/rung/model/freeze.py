@@ -26,7 +26,10 @@ def max_depth(model: CHGNet) -> int:
 
 
 def depth_of(model: CHGNet, name: str) -> int:
-    """The least `freeze_depth` that freezes a parameter; readout and reference, which none does, are one deeper."""
+    """The least `freeze_depth` that freezes a parameter; readout and reference, which none does, are one deeper.
+
+    Unused parameters, which every depth freezes, count with their block.
+    """
     if name.startswith(_FIRST):
         return 1
     for block in range(model.n_conv):

@@ -25,7 +25,7 @@ def sums(routes: Routes, inputs: Inputs) -> Tensor:
 
 
 def gradients(routes: Routes, inputs: Inputs, gradient: Tensor, *, with_parameters: bool) -> InputGradients:
-    """First derivative."""
+    """First derivative, from the gradient by the sums (num_targets, feature_dim)."""
     found = _Buffers(routes, inputs, with_parameters=with_parameters)
     _launch(kernels.message_gradient, routes, inputs, gradient.contiguous(), *found.pointers, TOTAL=found.total)
     return found.gradients()
@@ -34,7 +34,7 @@ def gradients(routes: Routes, inputs: Inputs, gradient: Tensor, *, with_paramete
 def second_gradients(
     routes: Routes, inputs: Inputs, gradient: Tensor, along_weight: Tensor | None, along_terms: list[Tensor | None]
 ) -> tuple[Tensor, InputGradients]:
-    """Second derivative: by the gradient, and by the inputs."""
+    """Second derivative: by the gradient, and by the inputs; arguments as of `rung.model.blocks.second_gradients`."""
     found = _Buffers(routes, inputs, with_parameters=True)
     by_gradient = _target(gradient, routes.target, *gradient.shape)
     along = tuple(None if term is None else term.contiguous() for term in along_terms)

@@ -1,6 +1,7 @@
 """The arithmetic of one gated perceptron, with its first and second derivatives written out.
 
-From hidden values h of core and gate to the message of an edge or an angle (Deng et al. 2023, eq. 5):
+From hidden values h of core and gate to the message of an edge or an angle (gated MLP of Deng et al. 2023, Methods,
+with upstream's layer normalisations):
 
     x = silu(h);  y = W x + b;  n = layer_norm(y);  message = w * silu(n_core) * sigmoid(n_gate)
 
@@ -105,7 +106,7 @@ def message(hidden: Tensor, weight: Tensor | None, parameters: Parameters) -> Te
 
 @dataclass(frozen=True)
 class Gradients:
-    """By everything that a message is made of; None where not asked for or not there."""
+    """By everything that a message is made of, of its shape; None where not asked for or not there."""
 
     hidden: Tensor
     weight: Tensor | None
@@ -152,7 +153,7 @@ def _by_parameters(rows: _Rows, by_normal: Tensor, by_outputs: Tensor) -> Parame
 
 @dataclass(frozen=True)
 class SecondGradients:
-    """Of <gradient by inputs, directions>, by everything that it is made of."""
+    """Of <gradient by inputs, directions>, by everything that it is made of, of its shape; None where not there."""
 
     gradient: Tensor
     hidden: Tensor

@@ -46,7 +46,9 @@ def bond_vectors(batch: GraphBatch) -> Tensor:
 
 
 def expand(model: CHGNet, batch: GraphBatch, vectors: Tensor) -> Bases:
-    """Expand lengths and angles in CHGNet's bases (Deng et al. 2023, eq. 1 and 2).
+    """Expand lengths and angles in CHGNet's bases (Deng et al. 2023, Methods).
+
+    Lengths in radial Bessel functions with DimeNet's envelope (arXiv 2003.03123), angles in a Fourier series.
 
     Args:
         model: holder of the bases' learnable frequencies.

@@ -3,6 +3,7 @@
 There are many more messages (directed bonds, angles) than senders, and what autograd would keep of each one is most of
 a step's memory and of its memory traffic. Here nothing of a message is kept: its perceptron is computed again where a
 derivative needs it, block by block on a CPU (`rung.model.blocks`), in fused kernels on a GPU (`rung.model.fused`).
+Compiled loops on a CPU in float32 (`rung.model.compiled`) keep four arrays instead, and no product is computed twice.
 """
 
 import warnings

@@ -1,7 +1,7 @@
 """The elemental reference inside a model.
 
 Fitting it to the target set before fine-tuning is what makes a GGA network transferable to r²SCAN (arXiv 2504.05565,
-Methods 1 to 4).
+Method 4 against Methods 1 to 3).
 """
 
 import numpy as np
@@ -13,7 +13,11 @@ from rung.data.reference import NUM_ELEMENTS
 
 
 def reference_of(model: CHGNet) -> NDArray[np.float64]:
-    """Reference energy of each element in a model: (94,), eV/atom."""
+    """Reference energy of each element in a model: (94,), eV/atom.
+
+    Raises:
+        ValueError: the model has no reference.
+    """
     return _weight(model).detach().cpu().double().numpy()[0].copy()
 
 
@@ -23,6 +27,9 @@ def set_reference(model: CHGNet, energies: NDArray[np.floating]) -> None:
     Args:
         model: changed in place.
         energies: (94,), eV/atom.
+
+    Raises:
+        ValueError: not 94 finite energies, or the model has no reference.
     """
     if energies.shape != (NUM_ELEMENTS,) or not np.isfinite(energies).all():
         raise ValueError(f"a reference is {NUM_ELEMENTS} finite energies; found shape {energies.shape}: {energies}")
@@ -32,7 +39,11 @@ def set_reference(model: CHGNet, energies: NDArray[np.floating]) -> None:
 
 
 def train_reference(model: CHGNet, trained: bool) -> None:
-    """Let a model's reference energies be trained with its network, or keep them as they are."""
+    """Let a model's reference energies be trained with its network, or keep them as they are.
+
+    Raises:
+        ValueError: the model has no reference.
+    """
     _weight(model).requires_grad_(trained)
 
 

@@ -65,7 +65,7 @@ def build(config: ModelConfig) -> CHGNet:
 
 
 def initial_model(config: ModelConfig) -> CHGNet:
-    """Make the model that a run starts from: `build` where `init` is "none", else `load(init)`."""
+    """Make the model that a run starts from: `build` where `init` is "none", else `load(init)` with its errors."""
     return build(config) if config.init == "none" else load(config.init)
 
 
@@ -128,6 +128,10 @@ def from_state(model: Mapping[str, Any], origin: str) -> CHGNet:
     Args:
         model: the mapping that holds both.
         origin: where it comes from, for errors.
+
+    Raises:
+        ModelFileError: chgnet cannot build it, or its state does not fit its own arguments.
+        UnsupportedModelError: rung does not evaluate its architecture.
     """
     try:
         network = _construct(dict(model["model_args"]))
@@ -171,7 +175,11 @@ def save_model(model: CHGNet, path: str | Path, metadata: Mapping[str, Any]) -> 
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return what `save_model` kept under the key "rung"; empty for a file of upstream's."""
+    """Return what `save_model` kept under the key "rung"; empty for a file of upstream's.
+
+    Raises:
+        ModelFileError: the file holds no CHGNet.
+    """
     return dict(_read(Path(path)).get("rung", {}))
 
 

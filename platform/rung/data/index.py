@@ -1,7 +1,9 @@
 """The index of a shard: what each record holds, in columns, so that nothing but training has to read the records."""
 
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -217,6 +219,13 @@ class Index:
         return np.concatenate([read_columns(index_path(self._folder, shard), (name,))[name] for shard in self._shards])
 
 
+# What numpy and zip let through where bytes of a file have changed.
+_DAMAGE: Final = (
+    *(OSError, KeyError, ValueError, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+
+
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, NDArray]:
     """Read arrays that `write_columns` wrote.
 
@@ -226,5 +235,5 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as index:
             return {column: index[column] for column in columns}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ShardError(f"{path} cannot be read ({error}): prepare the data set again") from error

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -36,11 +37,16 @@ def read_isolated_atoms(path: str | Path, column: str | None = None) -> NDArray[
     """
     path = Path(path).expanduser()
     try:
-        content = path.read_bytes()
+        pairs = _read(path, column)
+    except IsolatedAtomsError:
+        raise
+    except (gzip.BadGzipFile, ValueError, TypeError, EOFError, zlib.error) as error:
+        raise IsolatedAtomsError(
+            f"{path} is damaged, or no file of isolated atoms ({error}): give MatPES's JSON,"
+            ' {"H": -1.12, ...} or CSV with the symbols first'
+        ) from error
     except OSError as error:
         raise IsolatedAtomsError(f"the energies of isolated atoms cannot be read: {error}") from error
-    text = (gzip.decompress(content) if content.startswith(_GZIP) else content).decode("utf-8-sig")
-    pairs = _from_json(text, path) if text.lstrip().startswith(("{", "[")) else _from_csv(text, column, path)
     energies = np.full(NUM_ELEMENTS, np.nan)
     for symbol, energy in pairs:
         if not Element.is_valid_symbol(symbol):
@@ -54,6 +60,12 @@ def read_isolated_atoms(path: str | Path, column: str | None = None) -> NDArray[
     if np.isnan(energies).all():
         raise IsolatedAtomsError(f"{path} has no energy of any element from H to Pu")
     return energies
+
+
+def _read(path: Path, column: str | None) -> list[tuple[str, float]]:
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if content.startswith(_GZIP) else content).decode("utf-8-sig")
+    return _from_json(text, path) if text.lstrip().startswith(("{", "[")) else _from_csv(text, column, path)
 
 
 def _from_json(text: str, path: Path) -> list[tuple[str, float]]:
@@ -73,11 +85,12 @@ def _from_records(records: Iterable[Any], path: Path) -> Iterable[tuple[str, flo
             raise IsolatedAtomsError(f"{path} holds something that is no record of one element: {str(record)[:80]}")
         if record.get("energy_atomic") is not None:
             yield elements[0], float(record["energy_atomic"])
-        elif record.get("nsites") == 1:
+        elif record.get("nsites") == 1 and record.get("energy") is not None:
             yield elements[0], float(record["energy"])
         else:
             raise IsolatedAtomsError(
-                f"{path}: the record of {elements[0]} has {record.get('nsites')} atoms and no energy_atomic"
+                f"{path}: the record of {elements[0]} has {record.get('nsites')} atoms and neither energy_atomic nor,"
+                " for a single atom, energy"
             )
 
 
@@ -91,7 +104,7 @@ def _from_csv(text: str, column: str | None, path: Path) -> list[tuple[str, floa
         raise IsolatedAtomsError(
             f"{path} has the columns {', '.join(energies) or 'none'}; column {column!r} was asked for"
         )
-    try:
-        return [(row[names[0]].strip(), float(row[column])) for row in rows if row[column].strip()]
+    try:  # a row that is too short has None in its last columns
+        return [(row[names[0]].strip(), float(row[column])) for row in rows if (row[column] or "").strip()]
     except ValueError as error:
         raise IsolatedAtomsError(f"{path}, column {column}: {error}") from error

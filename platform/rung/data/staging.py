@@ -10,7 +10,9 @@ import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,12 +91,23 @@ def _file_system(path: str) -> tuple[Any, str]:
 
 def _remote_manifest(system: Any, root: str, path: str) -> bytes:
     try:
-        return system.cat_file(f"{root}/{MANIFEST_NAME}")
+        with _reading(path):
+            return system.cat_file(f"{root}/{MANIFEST_NAME}")
     except FileNotFoundError as error:
         raise ShardError(f"{path} is no prepared data set (it has no {MANIFEST_NAME}): correct data.path") from error
-    # Each back end of fsspec has kinds of errors of its own.
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Name what was read where the error may not: each back end of fsspec has kinds of errors of its own."""
+    try:
+        yield
+    except (ShardError, FileNotFoundError):
+        raise
     except Exception as error:
-        raise ShardError(f"{path} cannot be read: {error}") from error
+        if isinstance(error, OSError) and error.filename:
+            raise  # of a disk of this machine
+        raise ShardError(f"{what} cannot be read: {error}") from error
 
 
 def _expected(manifest: Manifest) -> dict[str, str]:
@@ -111,10 +124,11 @@ def _expected(manifest: Manifest) -> dict[str, str]:
 
 
 def _sizes(system: Any, root: str, manifest: Manifest, path: str) -> dict[str, int]:
-    try:
-        return {name: int(system.size(f"{root}/{name}")) for name in _expected(manifest)}
-    except FileNotFoundError as error:
-        raise ShardError(f"{path} is not whole: {error} is missing; prepare the data again") from error
+    with _reading(path):
+        try:
+            return {name: int(system.size(f"{root}/{name}")) for name in _expected(manifest)}
+        except FileNotFoundError as error:
+            raise ShardError(f"{path} is not whole: {error} is missing; prepare the data again") from error
 
 
 def _make_room(folder: Path, needed: int, config: DataConfig) -> None:
@@ -175,7 +189,8 @@ def _copy(system: Any, root: str, folder: Path, manifest: Manifest, sizes: dict[
         target = folder / name
         if not target.exists():
             temporary = folder / f".{name}.partial"
-            system.get_file(f"{root}/{name}", str(temporary))
+            with _reading(f"{root}/{name}"):
+                system.get_file(f"{root}/{name}", str(temporary))
             if (found := file_sha256(temporary)) != expected[name]:
                 temporary.unlink()
                 raise ShardError(

@@ -39,7 +39,8 @@ def test_csv_needs_a_column_where_there_are_several(tmp_path):
     ("content", "message"),
     [
         ([RECORD, {**RECORD, "energy": -2.0}], "two energies of O"),
-        ([{"elements": ["O"], "nsites": 2, "energy": -3.0}], "no energy_atomic"),
+        ([{"elements": ["O"], "nsites": 2, "energy": -3.0}], "neither energy_atomic nor"),
+        ([{"elements": ["O"], "nsites": 1}], "neither energy_atomic nor"),
         ({"Qq": 1.0}, "no element"),
         ([], "no energy of any element"),
         ({"Bk": -1.0}, "no energy of any element from H to Pu"),
@@ -75,4 +76,32 @@ def test_a_csv_without_numbers_is_refused(tmp_path, text, message):
     path = tmp_path / "atoms.csv"
     path.write_text(text)
     with pytest.raises(IsolatedAtomsError, match=message):
+        read_isolated_atoms(path)
+
+
+def test_a_row_that_is_too_short_has_no_energy(tmp_path):
+    path = tmp_path / "atoms.csv"
+    path.write_text("Element,PBE,r2SCAN\nO,-1.5,-1.6\nFe,-7\n")
+    energies = read_isolated_atoms(path, "r2SCAN")
+    assert energies[7] == -1.6
+    assert np.isnan(energies[25])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"O": -1.5',
+        gzip.compress(b'{"O": -1.5}')[:-9],
+        gzip.compress(b'{"O": -1.5}')[:-4] + b"xxxx",
+        '{"O": -1.5, "é": 1}'.encode("latin-1"),
+        b'{"element_types": ["O", "H"], "refs": [-1.5]}',
+        b'{"element_types": ["O"], "refs": [null]}',
+        b'[{"elements": ["O"], "nsites": 1, "energy": "much"}]',
+    ],
+    ids=["cut JSON", "cut gzip", "changed gzip", "encoding", "length", "null", "text"],
+)
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "atoms.json"
+    path.write_bytes(content)
+    with pytest.raises(IsolatedAtomsError, match=r"atoms\.json"):
         read_isolated_atoms(path)

@@ -115,6 +115,19 @@ def test_a_missing_file_is_named(urls, config, name, message):
         staged(config(urls["one"]))
 
 
+@pytest.mark.parametrize("call", ["cat_file", "size", "get_file"])
+@pytest.mark.parametrize("error", [RuntimeError("no token"), TimeoutError("no answer")])
+def test_errors_of_a_back_end_name_what_was_read(urls, config, monkeypatch, call, error):
+    system, _ = remote_file(urls["one"], "manifest.json")
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(type(system), call, refuse)
+    with pytest.raises(ShardError, match=rf"^\w+://.* cannot be read: {error}" if call != "get_file" else str(error)):
+        staged(config(urls["one"]))
+
+
 @pytest.mark.parametrize("url", ["nosuch://bucket/set", "s3://bucket/set"])
 def test_urls_that_cannot_be_opened(config, url, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)

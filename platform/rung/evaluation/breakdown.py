@@ -1,4 +1,7 @@
-"""Where a model's errors are: by element, size, force, magnetism and functional, and the worst records."""
+"""Where a model's errors are: by element, size, force, magnetism and functional, and the worst records.
+
+Errors are named and measured as in `rung.training.metrics`.
+"""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -32,7 +35,7 @@ def by_functional(comparison: Comparison, dataset: ShardDataset) -> dict[str, Me
 
 
 def by_element(comparison: Comparison, dataset: ShardDataset) -> dict[str, Group]:
-    """Errors for each element: energy and stress of the records that contain it, force and magmom of its atoms."""
+    """MAE for each element: energy and stress of the records that contain it, force and magmom of its atoms."""
     contained = dataset.compositions(comparison.record_ids) > 0
     found: dict[str, Group] = {}
     for place in np.flatnonzero(contained.any(axis=0)).tolist():
@@ -63,7 +66,13 @@ def by_magnetism(comparison: Comparison) -> dict[str, Group]:
 
 
 def by_force(comparison: Comparison) -> dict[str, Group]:
-    """Errors of forces for groups of the force on the atom: of a component, and by length and angle of the vector."""
+    """Errors of forces for groups of the force on the atom: of a component, and by length and angle of the vector.
+
+    A length that is too short tells of a softened potential (Deng et al., npj Comput. Mater. 11, 9 (2025)).
+
+    Returns:
+        `atoms`, `force_mae`, `length_error` (eV/Å, prediction minus label) and `angle` (°), the last three as means.
+    """
     if (forces := comparison.targets.get("force")) is None:
         return {}
     length = np.linalg.norm(forces.label, axis=1)
@@ -87,7 +96,13 @@ def by_force(comparison: Comparison) -> dict[str, Group]:
 def worst(comparison: Comparison, dataset: ShardDataset, target: str, number: int) -> list[dict[str, Any]]:
     """The records with the largest errors of a target, worst first: who they are, label, prediction, error.
 
-    Label and prediction of forces, stress and moments are those of the worst component.
+    Label, prediction and error, signed, of forces, stress and moments are those of the worst component.
+
+    Args:
+        comparison: predictions and labels.
+        dataset: the records' names.
+        target: one that has labels.
+        number: of records, at most.
     """
     compared = comparison.targets[target]
     error = np.abs(compared.error).reshape(len(compared), -1)

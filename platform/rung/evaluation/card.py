@@ -22,7 +22,7 @@ class RunRecord:
     """What a run's folder says of the run.
 
     Attributes:
-        summary: summary.json of the complete run.
+        summary: summary.json.
         config: the resolved config.
         reference: the elemental references and how they were found.
         description: data manifest, package versions and hardware; may be empty.
@@ -40,7 +40,7 @@ class RunRecord:
         """Read a run's folder.
 
         Raises:
-            ValueError: the run is not complete.
+            ValueError: it has no summary.json yet.
         """
         if not (folder / SUMMARY_NAME).exists():
             raise ValueError(f"{folder} has no {SUMMARY_NAME}: only a complete run has a model to publish; resume it")
@@ -70,7 +70,7 @@ def model_card(name: str, run: RunRecord, physics: Sequence[Mapping[str, Any]], 
         name: of the model.
         run: where it comes from.
         physics: the laws that it was tried on, as `Check.to_json`.
-        license_of_data: as their publisher states it.
+        license_of_data: as their publisher states it; None if unknown.
     """
     parts = [
         f"# {name}",

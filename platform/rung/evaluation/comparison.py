@@ -27,9 +27,11 @@ PER_ATOM: Final = ("force", "magmom")
 class Compared:
     """One target where it has a label, in the order of the records; energy eV/atom, force eV/Å, stress GPa, magmom μB.
 
+    Stress is positive under tension, moments are absolute values.
+
     Attributes:
-        label: (k, ...) one row for each structure, or each atom of it.
-        prediction: (k, ...) of the same shape.
+        label: one row for each structure, or each atom of it: (k,), force (k, 3), stress (k, 3, 3).
+        prediction: of the same shape.
         row: (k,) which of the compared records the row belongs to.
         atomic_numbers: (k,) of the atoms; empty for targets of structures.
     """
@@ -49,7 +51,7 @@ class Compared:
 
     @property
     def error_of_row(self) -> NDArray[np.float64]:
-        """Mean absolute error of each row, (k,)."""
+        """Mean absolute error of each row over its components, (k,)."""
         return np.abs(self.error).reshape(len(self), -1).mean(axis=1)
 
     def among(self, chosen: NDArray[np.bool_]) -> "Compared":
@@ -95,6 +97,9 @@ def compare(
         record_ids: (n,) ascending.
         data: how its batches are read.
         batch: limits of one evaluation.
+
+    Raises:
+        DamagedShardError: a shard cannot be read.
     """
     parts: dict[str, list[Compared]] = {target: [] for target in TARGETS}
     device = next(model.parameters()).device
@@ -111,7 +116,10 @@ def compare(
 def predict_energies(
     model: CHGNet, dataset: ShardDataset, record_ids: NDArray[np.int64], data: DataConfig, batch: BatchConfig
 ) -> NDArray[np.float64]:
-    """Energies of records, (n,) in the order of their ascending ids, eV/atom; nothing is differentiated."""
+    """Energies of records, (n,) in the order of their ascending ids, eV/atom; nothing is differentiated.
+
+    Arguments and errors are those of `compare`.
+    """
     plans = evaluation_plans(dataset.index, record_ids, batch, 0, 1)
     return energies_of_plans(model, dataset, record_ids, plans, data).cpu().numpy()
 

@@ -40,19 +40,20 @@ class EvaluationSummary:
     model: str
     data: str
     manifest_hash: str
+    """sha256 of the data set's manifest."""
     split: str
     num_records: int
     errors: Metrics
     """MAE and RMSE over all records."""
     errors_by_functional: dict[str, Metrics]
     errors_by: dict[str, dict[str, dict[str, float]]]
-    """MAE by element, number of atoms, force on the atom and magnetism."""
+    """Errors by `element`, `num_atoms`, `force` on the atom and `magnetism` (`rung.evaluation.breakdown`)."""
     worst: dict[str, list[dict[str, Any]]]
     """The records with the largest errors of each target."""
     baseline: dict[str, Any] | None
-    """Errors of the other model, and share of the records on which this one is better, by target."""
+    """Errors of the other model, and by target the share of structures, or atoms, on which this one is better."""
     phases: dict[str, Any] | None
-    """Formation and decomposition energies."""
+    """Formation and decomposition energies: `PhaseJudgement`, of its phases the number."""
     forgetting: dict[str, Metrics] | None
     """Errors on the probe before and after fine-tuning, the pretrained reference in both."""
     physics: list[dict[str, Any]]
@@ -67,7 +68,8 @@ def evaluate_model(config: EvaluateConfig) -> EvaluationSummary:
     """Evaluate a model on one split of a data set and write `summary.json` and `report.html` to the output folder.
 
     Raises:
-        ValueError: a model cannot be loaded, the data's cutoffs are not the model's, or the split is empty.
+        ValueError: a model cannot be loaded, data cannot be read or have other cutoffs than the model, the split is
+            empty, or the probe has no test records or no pretrained model.
     """
     context = LocalContext()
     model = load_model(ModelConfig(init=config.model)).to(context.device)
@@ -102,7 +104,11 @@ def evaluate_model(config: EvaluateConfig) -> EvaluationSummary:
 
 
 def open_for(model: CHGNet, data: DataConfig) -> ShardDataset:
-    """Open a data set and check that its graphs have the model's cutoffs."""
+    """Open a data set and check that its graphs have the model's cutoffs.
+
+    Raises:
+        ShardError: it is no data set, or its graphs have others.
+    """
     dataset = ShardDataset(staged(data))
     dataset.check_cutoffs(model.graph_converter.atom_graph_cutoff, model.graph_converter.bond_graph_cutoff)
     return dataset

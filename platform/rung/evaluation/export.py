@@ -35,7 +35,8 @@ def export_model(config: ExportConfig) -> ExportSummary:
     """Write the model file, and `summary.json` beside it with where it comes from.
 
     Raises:
-        ValueError: the folder holds no run, its checkpoint cannot be read, or the output lies in a run's folder.
+        ValueError: the folder holds no run, its checkpoint cannot be read, it has no second functional though
+            `functional` is replay, or the output lies in a run's folder.
         PhysicsError: the model breaks a law that every potential obeys.
     """
     folder = Path(config.output).absolute().parent

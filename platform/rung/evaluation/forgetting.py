@@ -26,10 +26,10 @@ def forgetting(
         context: where to compute.
 
     Returns:
-        `before` and `after`.
+        `before` and `after`, as `rung.training.metrics` names them; the loss is that of `LossConfig`'s defaults.
 
     Raises:
-        ValueError: the probe has no test records, or other cutoffs than the models.
+        ValueError: the probe cannot be read, has no test records, or has other cutoffs than the models.
     """
     dataset = ShardDataset(staged(probe))
     converter = after.graph_converter

@@ -6,7 +6,7 @@ hull would have to rise until it decomposes, which is then negative. Each side, 
 diagram, so an error that all structures share by composition cancels, and what is left is the chemistry.
 
 The competing phases are the lowest records of every material in the whole data set: the hull of the test materials
-alone would be full of holes. Only test materials are judged.
+alone would be full of holes. Only materials of the split that is evaluated are judged.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ _System = frozenset[int]
 
 @dataclass(frozen=True)
 class Phase:
-    """A test material that both phase diagrams judge; energies in eV/atom.
+    """A material that both phase diagrams judge; energies in eV/atom.
 
     Attributes:
         record: material and frame.
@@ -66,7 +66,7 @@ class PhaseJudgement:
         decomposition_mae: the same.
         stable: how many phases are on the hull by the labels, by the model, and by both.
         num_systems: phase diagrams built.
-        left_out: test materials that were not judged, by reason.
+        left_out: materials of the split that were not judged, by reason.
     """
 
     phases: tuple[Phase, ...]
@@ -88,6 +88,9 @@ def judge_phases(model: CHGNet, dataset: ShardDataset, config: EvaluateConfig) -
         model: on its device.
         dataset: the data set.
         config: how many systems at most, and how records are read.
+
+    Raises:
+        DamagedShardError: a shard cannot be read.
     """
     phases: list[Phase] = []
     left_out: dict[str, int] = defaultdict(int)

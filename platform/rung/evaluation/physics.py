@@ -66,6 +66,9 @@ def check_physics(model: CHGNet) -> list[Check]:
 
     Args:
         model: any CHGNet that rung evaluates; not changed.
+
+    Raises:
+        UnsupportedModelError: it is another one.
     """
     probe = _Probe(model)
     cells = list(_cells())
@@ -87,6 +90,7 @@ def require_physics(model: CHGNet, purpose: str) -> list[Check]:
 
     Raises:
         PhysicsError: names every law broken, with deviation and limit.
+        UnsupportedModelError: rung does not evaluate its architecture.
     """
     checks = check_physics(model)
     broken = [f"{c.name}: {c.found:.3g} {c.unit} (limit {c.limit:.3g})" for c in checks if not c.holds]

@@ -28,6 +28,7 @@ QUANTITIES: Final = {
     "stress": Axis("stress component", "GPa"),
     "magmom": Axis("magnetic moment", "μB"),
 }
+"""Axes of labels and predictions, by target."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,8 @@ class Findings:
 
     Attributes:
         compared: the model's predictions beside the labels.
-        baseline: those of the other model.
-        phases: formation and decomposition energies.
+        baseline: those of the other model, if there is one.
+        phases: formation and decomposition energies, unless none were asked for.
         laws: of the physics gate.
     """
 

@@ -21,12 +21,16 @@ from rung.units import gpa_to_ase_stress
 class RungCalculator(Calculator):
     """Energy (eV), forces (eV/Å), stress (eV/Å³) and magnetic moments (μB) of a periodic cell.
 
+    The energy is the cell's, forces are (num_atoms, 3), stress is (6,) in ASE's Voigt order, positive under tension,
+    moments are (num_atoms,) absolute values.
+
     Args:
         model: a model file (.pth.tar), a run's folder, 0.3.0, r2scan, or a CHGNet.
         device: to compute on; the GPU where there is one if absent.
+        kwargs: of ASE's `Calculator`.
 
     Raises:
-        ModelFileError: the model cannot be loaded.
+        ValueError: the model cannot be loaded.
     """
 
     implemented_properties: list[str] = ["energy", "free_energy", "forces", "stress", "magmoms"]  # noqa: RUF012 (ASE's)
@@ -45,7 +49,10 @@ class RungCalculator(Calculator):
         """Compute everything at once, since ASE's optimizers and dynamics ask for most of it.
 
         Raises:
-            CalculatorSetupError: the cell is not periodic, an atom has no neighbour, or two of them overlap.
+            CalculatorSetupError: the cell is not periodic, an element is beyond Pu, an atom has no neighbour, or two of
+                them overlap.
+            TooLargeError: the GPU's memory does not suffice.
+            UnsupportedModelError: rung does not evaluate the CHGNet that was given.
         """
         super().calculate(atoms, properties or ["energy"], system_changes)
         assert self.atoms is not None  # noqa: S101 - the line above keeps a copy of the atoms

@@ -1,4 +1,4 @@
-"""What a model says of structures, evaluated together as far as the memory allows."""
+"""What a model says of structures, evaluated together as far as budget and memory allow."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ ALL_PROPERTIES: tuple[PropertyName, ...] = ("forces", "stress", "magmoms")
 
 
 class TooLargeError(RuntimeError):
-    """A structure that the device's memory cannot hold, alone."""
+    """A structure that the GPU's memory cannot hold, alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,16 @@ class Predictor:
 
     @property
     def cutoffs(self) -> GraphConfig:
-        """Of the graphs that the model reads."""
+        """Of the graphs that the model reads, Å."""
         converter = self._model.graph_converter
         return GraphConfig(atom_cutoff=converter.atom_graph_cutoff, bond_cutoff=converter.bond_graph_cutoff)
 
     def predict(self, graphs: Sequence[GraphRecord]) -> list[Properties | TooLargeError]:
-        """Predict for each graph, in their order; a structure too large for the memory gets an error in its place."""
+        """Predict for each graph, in their order; one too large for the GPU's memory gets an error in its place.
+
+        Raises:
+            UnsupportedModelError: rung does not evaluate the model's architecture.
+        """
         found: dict[int, Properties | TooLargeError] = {}
         bonds = np.array([graph.num_bonds for graph in graphs], dtype=np.int64)
         angles = np.array([graph.num_angles for graph in graphs], dtype=np.int64)

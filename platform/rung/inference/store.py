@@ -5,7 +5,6 @@ another name and renamed. So a process may be killed at any moment and the next 
 """
 
 import json
-import logging
 import os
 import shutil
 from collections import Counter
@@ -17,8 +16,6 @@ from typing import Any, Final, Self
 from rung.config.inference import PredictionFormat
 from rung.inference.tables import JOIN, WRITE, json_lines
 from rung.inference.work import Failure, Outcome, Predicted
-
-logger = logging.getLogger(__name__)
 
 FAILURES_NAME: Final = "failures.jsonl"
 SUMMARY_NAME: Final = "summary.json"
@@ -39,6 +36,7 @@ class PredictSummary:
     """The file that lists every structure without predictions, and why."""
     model: str
     model_sha256: str
+    """Of its weights (`rung.model.weights.weights_hash`), wherever they are stored."""
     num_structures: int
     num_predicted: int
     failed: Mapping[str, int]
@@ -82,7 +80,7 @@ class PredictionStore:
         """Structures without predictions, of this start."""
 
     def finished(self) -> PredictSummary | None:
-        """The summary of a prediction that is complete."""
+        """The summary, if the prediction is complete."""
         path = self.folder / SUMMARY_NAME
         if not path.exists():
             return None

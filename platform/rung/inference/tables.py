@@ -38,7 +38,10 @@ SCHEMA: Final = pa.schema(
         _column("magmoms", pa.list_(pa.float32()), "μB"),
     ]
 )
-"""Columns of the Parquet file; a property that was not asked for is null."""
+"""Columns of the Parquet file; a property that was not asked for is null.
+
+The energy is the cell's, forces are (num_atoms, 3), stress is (3, 3), positive under tension, moments are (num_atoms,)
+absolute values."""
 
 
 def write_parquet(rows: Sequence[Predicted], path: Path) -> None:
@@ -47,7 +50,7 @@ def write_parquet(rows: Sequence[Predicted], path: Path) -> None:
 
 
 def write_extxyz(rows: Sequence[Predicted], path: Path) -> None:
-    """Write structures with their predictions as ASE's calculator results: eV, eV/Å, eV/Å³, μB."""
+    """Write structures with their predictions as ASE's calculator results: eV, eV/Å, eV/Å³ (tension positive), μB."""
     path.touch()  # ASE makes no file for no frames
     if rows:
         ase.io.write(path, [_atoms(row) for row in rows], format="extxyz")

@@ -35,7 +35,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """A structure and its predictions.
+    """A structure and its predictions; index and name are those of its `Item`.
 
     Attributes:
         atomic_numbers: (num_atoms,).
@@ -53,7 +53,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Failure:
-    """A structure without predictions, and why."""
+    """A structure without predictions, and why: a value of `rung.data.record.Reason`, and what was found."""
 
     index: int
     name: str
@@ -68,7 +68,12 @@ Reader = Callable[[Any], StructureRecord | GraphRecord]
 
 @dataclass(frozen=True, eq=False)
 class ModelCopy:
-    """A model in a form that travels to other processes and machines."""
+    """A model in a form that travels to other processes and machines.
+
+    Attributes:
+        weights: `rung.model.weights.portable_state`.
+        sha256: of these, `weights_hash`.
+    """
 
     weights: Mapping[str, Any]
     sha256: str

@@ -36,7 +36,15 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """A checkpoint's manifest."""
+    """A checkpoint's manifest.
+
+    Attributes:
+        format_version: of the state.
+        step: finished global steps.
+        state_bytes: size of `state.pt`.
+        state_sha256: its hash, hexadecimal.
+        metrics: errors on the validation records; empty within an epoch.
+    """
 
     format_version: int
     step: int
@@ -46,15 +54,14 @@ class CheckpointRecord:
 
 
 class CheckpointStore:
-    """The checkpoints of one run."""
+    """The checkpoints of one run.
+
+    Args:
+        folder: the run's `checkpoints` folder; made when the first checkpoint is saved.
+        keep: how many of the newest checkpoints survive besides the best.
+    """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Open the store.
-
-        Args:
-            folder: the run's `checkpoints` folder; made when the first checkpoint is saved.
-            keep: how many of the newest checkpoints survive besides the best.
-        """
         self.folder = folder
         self.keep = keep
 
@@ -63,10 +70,11 @@ class CheckpointStore:
         return self.folder / f"step-{step:08d}"
 
     def save(self, state: dict[str, Any] | PackedState, step: int, metrics: Metrics, *, best: bool) -> Path:
-        """Write a checkpoint; mark it as the best so far if told to; remove those no longer kept.
+        """Write a checkpoint; mark it as the best so far if told to; remove those no longer kept. Returns its folder.
 
         Raises:
             OSError, RuntimeError: the storage refused (full, read-only, gone). Earlier checkpoints are untouched.
+            TypeError: the state holds something that cannot be packed.
         """
         final = self.path(step)
         temporary = final.with_name(f".{final.name}.tmp-{os.getpid()}")
@@ -104,7 +112,11 @@ class CheckpointStore:
         return sorted(int(path.parent.name.removeprefix("step-")) for path in self.folder.glob(f"step-*/{_MANIFEST}"))
 
     def newest(self) -> dict[str, Any] | None:
-        """Load the newest whole checkpoint; damaged ones are named in the log and passed over."""
+        """Load the newest whole checkpoint, if there is one; damaged ones are named in the log and passed over.
+
+        Raises:
+            NewerFormatError: a newer Rung wrote it.
+        """
         self._bring_back()
         for step in reversed(self.steps()):
             try:
@@ -121,10 +133,11 @@ class CheckpointStore:
         return json.loads(path.read_text())["step"] if path.exists() else None
 
     def load(self, step: int) -> dict[str, Any]:
-        """Load the state at a step.
+        """Load the state at a step, its tensors on the CPU.
 
         Raises:
-            CheckpointError: absent, damaged, or of a newer format.
+            CheckpointError: absent or damaged.
+            NewerFormatError: a newer Rung wrote it.
         """
         folder = self.path(step)
         try:

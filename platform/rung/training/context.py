@@ -62,7 +62,10 @@ def default_device(local_rank: int = 0) -> torch.device:
 
 
 class SignalledContext:
-    """A process that Ctrl-C and SIGTERM ask to stop at the next step, once; the second one kills."""
+    """A process that Ctrl-C and SIGTERM ask to stop at the next step, once; the second one kills.
+
+    Until `handle_signals` is called they do what they do in Python.
+    """
 
     ends_at_reports = False
 
@@ -93,7 +96,11 @@ class SignalledContext:
 
 
 class LocalContext(SignalledContext):
-    """One process, one rank."""
+    """One process, one rank.
+
+    Args:
+        device: to compute on; `default_device` if absent.
+    """
 
     rank = 0
     world_size = 1
@@ -113,6 +120,10 @@ class TorchrunContext(SignalledContext):
 
     Args:
         timeout: seconds after which a collective fails.
+
+    Raises:
+        ValueError: torchrun did not start this process.
+        RendezvousError: the ranks cannot meet.
     """
 
     def __init__(self, timeout: float = 1800.0) -> None:

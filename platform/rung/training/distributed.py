@@ -42,7 +42,11 @@ def _collective(name: str) -> AbstractContextManager[None]:
 
 
 def sum_over_ranks(tensor: Tensor, name: str = "sum of errors") -> Tensor:
-    """Sum a tensor over all ranks, in place."""
+    """Sum a tensor over all ranks, in place; the name is for messages.
+
+    Raises:
+        HungRankError: a rank did not come in time.
+    """
     if _several_ranks():
         with _collective(name):
             dist.all_reduce(tensor)
@@ -50,14 +54,22 @@ def sum_over_ranks(tensor: Tensor, name: str = "sum of errors") -> Tensor:
 
 
 def wait_for_all() -> None:
-    """Return when every rank has come here."""
+    """Return when every rank has come here.
+
+    Raises:
+        HungRankError: a rank did not come in time.
+    """
     if _several_ranks():
         with _collective("barrier"):
             dist.barrier()
 
 
 def gather_text(text: str) -> list[str]:
-    """Collect one short text of every rank, in order of rank. Plain bytes: nothing is pickled."""
+    """Collect one short text of every rank, in order of rank, stripped. Plain bytes: nothing is pickled.
+
+    Raises:
+        HungRankError: a rank did not come in time.
+    """
     if not _several_ranks():
         return [text]
     device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
@@ -82,6 +94,14 @@ class FlatGradients:
     Args:
         parameters: of the model; the trainable ones are taken.
         num_slots: numbers that are summed over ranks along with the gradients, for whatever ranks tell each other.
+
+    Attributes:
+        parameters: the trainable ones, in their order.
+        buffer: (num_trainable,) gradients, on the parameters' device and of their type.
+        slots: (num_slots,), the same.
+
+    Raises:
+        ValueError: no parameter is trainable.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], num_slots: int = 0) -> None:
@@ -102,7 +122,11 @@ class FlatGradients:
         self._whole.zero_()
 
     def sum_over_ranks(self) -> None:
-        """Add up the gradients and slots of all ranks."""
+        """Add up the gradients and slots of all ranks.
+
+        Raises:
+            HungRankError: a rank did not come in time.
+        """
         sum_over_ranks(self._whole, "sum of gradients")
 
     def norm(self) -> Tensor:
@@ -110,5 +134,5 @@ class FlatGradients:
         return self.buffer.norm()
 
     def clip(self, norm: Tensor, limit: float) -> None:
-        """Scale the gradients so that their norm does not exceed the limit."""
+        """Scale the gradients so that their norm, a scalar, does not exceed the limit (Pascanu et al., ICML 2013)."""
         self.buffer.mul_(torch.clamp(limit / (norm + 1e-12), max=1.0))

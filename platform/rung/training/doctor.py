@@ -1,10 +1,10 @@
 """The reference doctor: what each treatment of the elemental references would start from, before a step is taken.
 
 The network is evaluated once. A reference adds a sum over atoms to its energies, so the error of the untouched model
-under every mode follows from the same predictions.
+under every mode follows from the same predictions. Why errors and correlations are told: between functionals energies
+are shifted and correlate poorly (arXiv 2504.05565).
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from rung.config.reference import ReferenceConfig
-
-logger = logging.getLogger(__name__)
 
 _FEW: Final = 5
 """Records below which an element is called out."""
@@ -52,13 +50,15 @@ class Diagnosis:
     Attributes:
         mode: the mode that the run asked for.
         zero_step: mean absolute error of the untouched model under every mode that is possible here, on held-out
-            records; `scratch` is the fitted reference without any network.
+            records where there are any; `scratch` is the fitted reference without any network.
         judged_on: which records these are, and how many.
-        correlation: of the initial model's energies with the labels: `raw`, and `referenced`, each less its own
-            reference; None where one does not vary.
-        elements: for each element: records, mean error with the initial reference and with the chosen one.
-        few: elements in fewer than five training records, and in at least one.
-        unseen: elements of held-out records that no training record contains.
+        correlation: Pearson's r of the initial model's energies per atom with the labels of the sampled training
+            records: `raw`, and `referenced`, each less its own reference; None where one does not vary, or of fewer
+            than three.
+        elements: for each element: `records` of the sample, mean error `before`, with the initial reference, and
+            `after`, with the chosen one; both signed.
+        few: elements in fewer than five records of the sample, and in at least one.
+        unseen: elements of held-out records that no record of the sample contains.
     """
 
     mode: str

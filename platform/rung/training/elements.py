@@ -19,7 +19,7 @@ _TARGETS: Final = ("energy", "force", "magmom")
 
 
 class ElementSums:
-    """Running sums of absolute errors and numbers of labels: (targets, 2, elements)."""
+    """Running sums of absolute errors and numbers of labels: (3 targets, 2, 95), by atomic number, float64."""
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(len(_TARGETS), 2, MAX_ATOMIC_NUMBER + 1, dtype=torch.float64, device=device)
@@ -45,7 +45,10 @@ class ElementSums:
         sums[1].index_add_(0, elements, present.double())
 
     def errors(self) -> dict[str, Metrics]:
-        """Over all ranks: `energy_mae` (eV/atom), `force_mae` (eV/Å, per component), `magmom_mae` (μB) by symbol."""
+        """Over all ranks: `energy_mae` (eV/atom), `force_mae` (eV/Å, per component), `magmom_mae` (μB) by symbol.
+
+        An element without a label of a target has no entry for it.
+        """
         sums = sum_over_ranks(self._sums.clone()).cpu()
         found: dict[str, Metrics] = {}
         for number in torch.nonzero(sums[:, 1].sum(dim=0))[:, 0].tolist():

@@ -1,6 +1,9 @@
 """Moving pretrained weights gently: rates by depth, gradual unfreezing, and a pull towards where they began.
 
 All of it is a function of the epoch and of the initial weights, so an interrupted run goes on exactly.
+
+Rates by depth and gradual unfreezing: Howard and Ruder, ACL 2018 (arXiv 1801.06146). The pull is L2-SP: Li et al., ICML
+2018 (arXiv 1802.01483).
 """
 
 from collections.abc import Mapping
@@ -22,7 +25,13 @@ class GentleTransfer:
         model: on its device, with the initial or the resumed weights; its `requires_grad` flags are set.
         config: depth that is frozen at first.
         transfer: how gently.
-        anchor: initial weights by name, for L2-SP; none where it is off.
+        anchor: initial weights by name, for L2-SP; not read where it is off.
+
+    Attributes:
+        depths: of each parameter, by name (`rung.model.freeze.depth_of`).
+
+    Raises:
+        ValueError: the model has no such depth.
     """
 
     def __init__(
@@ -46,7 +55,7 @@ class GentleTransfer:
             ]
 
     def frozen_depth(self, epoch: int) -> int:
-        """The depth that is frozen in an epoch."""
+        """The depth that is frozen in an epoch, counted from 0."""
         every = self._transfer.unfreeze_every
         return max(0, self._config.freeze_depth - epoch // every) if every else self._config.freeze_depth
 
@@ -61,7 +70,7 @@ class GentleTransfer:
         return partial(self.factor, epoch)
 
     def add_pull(self) -> None:
-        """Add the gradient of L2-SP, strength times the distance (Li et al., ICML 2018), on every rank alike."""
+        """Add the gradient of L2-SP, strength times the distance, on every rank alike; the reference is not pulled."""
         with torch.no_grad():
             for parameter, anchor in self._pulled:
                 if parameter.grad is not None:

@@ -1,4 +1,7 @@
-"""The model that a run starts from: weights, and the elemental reference of its data set."""
+"""The model that a run starts from: weights, and the elemental reference of its data set.
+
+The modes scratch, trainable, frozen and refit are Methods 1 to 4 of arXiv 2504.05565.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -30,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InitialModel:
-    """A model ready for its first step."""
+    """A model ready for its first step, on the rank's device."""
 
     model: CHGNet
     reference: dict[str, Any]
@@ -59,11 +62,12 @@ def initial_model(
         config: the run.
         dataset: the data set.
         train_records: (n,) ids of the training records; the reference is fitted to these alone.
-        context: this rank; a plain process if absent.
+        context: this rank; a plain process on the CPU if absent.
 
     Raises:
         AbsurdStartError: the untouched model is further off than `reference.start_limit`.
-        ValueError: no training record has an energy, or isolated atoms are missing.
+        ValueError: the weights cannot be loaded or do not fit config and data, no training record has an energy,
+            isolated atoms are missing, or a shard cannot be read.
     """
     torch.manual_seed(config.run.seed)
     context = context or LocalContext("cpu")
@@ -90,10 +94,11 @@ def initial_model(
 
 
 def load_model(config: ModelConfig) -> CHGNet:
-    """Load initial weights: a run's folder gives its best checkpoint, all else is up to `rung.model.weights`.
+    """Load initial weights on the CPU: of a run's folder the best checkpoint, else what `rung.model.weights` finds.
 
     Raises:
-        ValueError: there are none, or they are of another size than the config asks for.
+        ValueError: there are none, rung does not evaluate their architecture, or they are of another size than the
+            config asks for.
     """
     folder = Path(config.init).expanduser()
     model = RunFolder(folder.absolute()).load_model("best") if folder.is_dir() else weights.initial_model(config)

@@ -37,7 +37,14 @@ _Part = tuple[ShardDataset, GraphBatch]
 
 
 class Loop:
-    """Does the steps that are left."""
+    """Does the steps that are left.
+
+    Args:
+        session: of this start, open.
+
+    Attributes:
+        stopped: whether a rank was asked to stop, after which all have saved.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -50,7 +57,15 @@ class Loop:
         self._tracer = StepTracer(profile, session.folder.path)
 
     def run(self) -> None:
-        """Train epoch by epoch until the end, or until a rank is asked to stop."""
+        """Train epoch by epoch until the end, or until a rank is asked to stop.
+
+        Raises:
+            NonFiniteError: `faults.non_finite` is stop, or all skips or rewinds are used up.
+            DamagedShardError: `faults.damaged_shards` is refuse.
+            MemoryBudgetError: a rank cannot hold a single structure.
+            StorageError: the storage refused for longer than `faults.storage_patience`.
+            HungRankError: a rank did not come to where the others wait for it.
+        """
         session = self.session
         while not self.stopped:
             progress, steps_per_epoch = session.progress, session.sampler.steps_per_epoch
@@ -250,7 +265,11 @@ class Loop:
         session.context.report({"epoch": epoch, "step": session.progress.step, **metrics})
 
     def save(self, validation: Metrics) -> None:
-        """Hand a checkpoint to the writer."""
+        """Hand a checkpoint to the writer, with the errors on the validation records where an epoch ends.
+
+        Raises:
+            StorageError: an earlier one could not be written.
+        """
         self.session.checkpoint(validation)
         self._saved_at = time.monotonic()
 

@@ -1,4 +1,7 @@
-"""The loss: for each target the mean penalty over the labels that are present in the global batch.
+"""The loss: for each target the mean penalty over the labels that are present in the global batch, times its weight.
+
+A sum of Huber penalties of energy per atom, forces, stress and moments is CHGNet's (Deng et al., Nat. Mach. Intell. 5,
+1031 (2023), Methods). Units of the residuals are eV/atom, eV/Å, GPa and μB; the penalties are added without them.
 
 Normalising by the global number of labels, instead of averaging per-rank means, makes the gradient independent of how
 the batch is spread over ranks and micro-batches, and a structure without, say, magmoms does not dilute the others.
@@ -22,9 +25,9 @@ class TargetErrors:
     """Residuals of one batch, prediction minus label, with the absent labels masked."""
 
     penalties: Tensor
-    """(4,) sum of penalties per target, differentiable."""
+    """(4,) sum of penalties per target, in the order of `TARGETS`, differentiable."""
     sums: Tensor
-    """(4, 4) penalty, |error|, error² and count per target, float64, detached."""
+    """(4, 4) penalty, |error|, error² and count per target (rows), float64, detached."""
 
 
 def loss_weights(config: LossConfig) -> tuple[float, float, float, float]:
@@ -33,7 +36,11 @@ def loss_weights(config: LossConfig) -> tuple[float, float, float, float]:
 
 
 def penalty(residual: Tensor, config: LossConfig) -> Tensor:
-    """Elementwise penalty; huber as in torch: r²/2 below delta, delta (|r| - delta/2) above."""
+    """Elementwise penalty of residuals r of any shape.
+
+    mse: r²; mae: |r|; huber, as in torch: r²/2 below delta, delta (|r| - delta/2) above (Huber, Ann. Math. Statist. 35,
+    73 (1964)).
+    """
     if config.kind == "mse":
         return residual.square()
     if config.kind == "mae":
@@ -73,7 +80,16 @@ def target_errors(prediction: Prediction, batch: GraphBatch, config: LossConfig)
 
 
 def loss_of(errors: TargetErrors, counts: LabelCounts, config: LossConfig) -> Tensor:
-    """This rank's share of the global loss: summed over ranks and micro-batches it is the loss of the global batch."""
+    """This rank's share of the global loss: summed over ranks and micro-batches it is the loss of the global batch.
+
+    Args:
+        errors: of a micro-batch.
+        counts: of the global batch.
+        config: weights.
+
+    Returns:
+        a scalar, differentiable.
+    """
     # Where no label is in the global batch, the penalties are zeros already.
     scales = [
         weight / max(count, 1) for weight, count in zip(loss_weights(config), counts.in_target_order(), strict=True)

@@ -1,7 +1,7 @@
 """Exact errors: sums and counts are added over batches and ranks, and divided once.
 
 Names are `<target>_mae` and `<target>_rmse` with target energy (eV/atom), force (eV/Å, per component), stress (GPa, per
-component) and magmom (μB), and `loss`. A target without a single label has no entry.
+component) and magmom (μB), and `loss`. A target without a single label, or not predicted, has no entry.
 """
 
 import math
@@ -12,14 +12,16 @@ from torch import Tensor
 from rung.training.distributed import sum_over_ranks
 
 TARGETS = ("energy", "force", "stress", "magmom")
+"""Order of targets wherever they are rows."""
 
 Metrics = dict[str, float]
 
 
 class ErrorSums:
-    """Running sums of |error|, error² and penalty and the number of labels, for each target.
+    """Running sums of penalty, |error| and error² and the number of labels, for each target: (4 targets, 4), float64.
 
-    Sums are float64, so the result does not depend on how records were batched or spread over ranks.
+    The result does not depend on how records were batched or spread over ranks: errors agree to float64's rounding,
+    the penalties, which come as sums over a batch, to float32's.
     """
 
     PENALTY, ABSOLUTE, SQUARE, COUNT = range(4)
@@ -41,7 +43,15 @@ class ErrorSums:
 
 
 def errors_from_sums(sums: Tensor, weights: tuple[float, float, float, float]) -> Metrics:
-    """Turn (4, 4) sums over all ranks into errors, and the loss as the weighted sum of each target's mean penalty."""
+    """Turn sums over all ranks into errors, and the loss as the weighted sum of each target's mean penalty.
+
+    Args:
+        sums: (4, 4), as in `ErrorSums`.
+        weights: of the targets in the loss.
+
+    Returns:
+        empty without a single label.
+    """
     metrics: Metrics = {}
     loss = 0.0
     for target, weight, (penalty, absolute, square, count) in zip(TARGETS, weights, sums.tolist(), strict=True):

@@ -15,10 +15,13 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Adam, or AdamW with decoupled weight decay; one fused kernel on GPUs.
 
+    Adam: Kingma and Ba, ICLR 2015 (arXiv 1412.6980); AdamW: Loshchilov and Hutter, ICLR 2019 (arXiv 1711.05101).
+
     Args:
         parameters: trainable ones.
         config: kind and rates.
-        depths: of each parameter in the network (`rung.model.freeze.depth_of`); each makes a group of its own.
+        depths: of each parameter in the network (`rung.model.freeze.depth_of`); each makes a group of its own. All
+            parameters are one group of depth 0 if absent.
     """
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     groups = [{"params": list(parameters), "depth": 0}]
@@ -40,7 +43,14 @@ def learning_rate(step: int, total_steps: int, peak: float, schedule: ScheduleCo
     """The rate of the update that follows `step` finished updates.
 
     It depends on the global step alone, so it survives any change of the number of ranks. Warm-up rises linearly
-    over the first `warmup * total_steps` updates; the cosine then falls to `final * peak` at the last update.
+    over the first `warmup * total_steps` updates (Goyal et al. 2017, arXiv 1706.02677); the cosine then falls to
+    `final * peak` at the last update (Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, without restarts).
+
+    Args:
+        step: finished updates.
+        total_steps: of the whole run.
+        peak: rate after the warm-up.
+        schedule: shape.
     """
     warmup_steps = round(schedule.warmup * total_steps)
     if step < warmup_steps:
@@ -55,15 +65,20 @@ def learning_rate(step: int, total_steps: int, peak: float, schedule: ScheduleCo
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, rate: float, factor: Callable[[int], float] | None = None
 ) -> None:
-    """Set the rate of every parameter group, times the factor of its depth."""
+    """Set the rate of every parameter group, times the factor of its depth if there is one."""
     for group in optimizer.param_groups:
         group["lr"] = rate if factor is None else rate * factor(group["depth"])
 
 
 class WeightAverage:
-    """Exponential moving average of the trainable parameters.
+    """Exponential moving average of the trainable parameters: decay * average + (1 - decay) * parameters.
 
-    The decay rises as (1 + n) / (10 + n) over the first updates n, so that short runs do not average over their start.
+    The decay rises as (1 + n) / (10 + n) over the first updates n, so that short runs do not average over their start;
+    the rule is that of TensorFlow's `ExponentialMovingAverage`.
+
+    Args:
+        named_parameters: of the model; the trainable ones are averaged.
+        decay: the largest, in (0, 1).
     """
 
     def __init__(self, named_parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:

@@ -23,7 +23,7 @@ class PackedState:
 
     Attributes:
         layout: the state as JSON, with places in the buffers instead of tensors.
-        buffers: one-dimensional, one for each kind of tensor.
+        buffers: one-dimensional, on the CPU, one for each device and type of tensor.
     """
 
     layout: str

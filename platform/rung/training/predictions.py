@@ -22,7 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 class EnergyPredictor:
-    """Predicts energies of records of one data set, the same figures on every rank."""
+    """Predicts energies of records of one data set, the same figures on every rank.
+
+    Args:
+        dataset: the data set.
+        context: this rank.
+        config: limits of one evaluation, how batches are read, and `faults.damaged_shards`.
+    """
 
     def __init__(self, dataset: ShardDataset, context: TrainContext, config: TrainConfig) -> None:
         self.dataset = dataset
@@ -71,6 +77,9 @@ def energies_of_plans(
 
     Returns:
         (n,) float64, eV/atom, on the model's device; 0 for records that no plan visits.
+
+    Raises:
+        DamagedShardError: a shard cannot be read.
     """
     device = next(model.parameters()).device
     found = torch.zeros(len(record_ids), dtype=torch.float64, device=device)

@@ -10,7 +10,12 @@ logger = logging.getLogger(__name__)
 
 
 class StepTracer:
-    """Records the global steps first to last, counted from 1 as in the log, of one rank."""
+    """Records the global steps first to last, counted from 1 as in the log, of one rank.
+
+    Args:
+        steps: first and last; none are recorded if absent.
+        folder: of the run, for the trace.
+    """
 
     def __init__(self, steps: tuple[int, int] | None, folder: Path) -> None:
         self._first, self._last = steps or (0, -1)

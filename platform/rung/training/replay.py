@@ -3,6 +3,9 @@
 The structures of both form one global batch, so each counts the same in the loss. The second functional has its own
 reference, and with `replay.readout: own` its own readout (multi-fidelity); the layers below are shared. Which records
 join a step is a function of the seed and the global step.
+
+Replay against forgetting: Rolnick et al., NeurIPS 2019 (arXiv 1811.11682). Shared layers with a readout for each task:
+Caruana, Mach. Learn. 28, 41 (1997).
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,23 +42,36 @@ def target_batch(config: TrainConfig, budget_factor: float) -> BatchConfig:
     Args:
         config: the run.
         budget_factor: budgets of the micro-batches over the config's.
+
+    Raises:
+        ValueError: `replay.share` leaves no whole structure of one of the two.
     """
     return _part(config, config.batch.structures - _replayed(config), budget_factor)
 
 
 def open_replay(config: TrainConfig, model: CHGNet, context: TrainContext) -> "Replay | None":
-    """The second data set of a run, if it has one; the model is on its device."""
+    """The second data set of a run, if it has one; the model is on its device.
+
+    Raises:
+        ValueError: as `Replay`.
+    """
     return None if config.replay.path is None else Replay(config, config.replay.path, model, context)
 
 
 class Replay:
     """The second functional of a run: its records, and the model that predicts it.
 
+    Its reference stays that of the initial weights; where these are random, it is fitted to its training records.
+
     Args:
         config: the run.
         path: of the prepared data.
         model: of the target functional, whose layers are shared.
         context: this rank.
+
+    Raises:
+        ValueError: the data cannot be read, have other cutoffs than the model or no training records (with an energy
+            where a reference is fitted), or `replay.share` leaves no whole structure of one of the two.
     """
 
     def __init__(self, config: TrainConfig, path: str, model: CHGNet, context: TrainContext) -> None:
@@ -94,7 +110,7 @@ class Replay:
         return {OWN + name: parameter for name, parameter in own.items()}
 
     def steps(self, first: int) -> Iterator[tuple[StepPlan, list[GraphBatch]]]:
-        """Plan and batches of each global step from `first` on, without end.
+        """Plan and batches, on the device, of each global step from `first` on, without end.
 
         Raises:
             DamagedShardError: records cannot be read; its shard has the `PREFIX`.
@@ -106,7 +122,7 @@ class Replay:
             raise DamagedShardError(str(error), PREFIX + error.shard) from error
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What is not shared with the target's model."""
+        """What is not shared with the target's model, on the CPU."""
         return own_state(self.model, self._readout)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

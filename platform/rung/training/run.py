@@ -72,12 +72,16 @@ class RunFolder:
         """Rebuild the model of the best or the last checkpoint, with averaged weights where the run keeps an average.
 
         Raises:
-            CheckpointError: the folder holds no run, or the run has no checkpoint yet.
+            CheckpointError: as `load_state`.
         """
         return model_of(self.load_state(which))
 
     def load_state(self, which: Literal["best", "last"]) -> dict[str, Any]:
-        """Load the state of the best or the last checkpoint."""
+        """Load the state of the best or the last checkpoint; where none is marked as the best, of the last.
+
+        Raises:
+            CheckpointError: the folder holds no run, or the checkpoint is absent, damaged or of a newer format.
+        """
         store = self.checkpoints()
         steps = store.steps()
         if not steps:
@@ -91,7 +95,11 @@ class RunFolder:
         return self.path / ".stop"
 
     def write(self, name: str, text: str) -> Path:
-        """Write one of the run's small files, whole or not at all."""
+        """Write one of the run's small files, whole or not at all.
+
+        Raises:
+            OSError: the storage refused.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / name
         temporary = path.with_name(f".{name}.tmp")
@@ -109,10 +117,14 @@ class TrainSummary:
     model: str
     """The best model, as a file that plain chgnet loads."""
     steps: int
+    """Finished global steps."""
     epochs: float
+    """Finished; of a run that was stopped not a whole number."""
     num_parameters: int
     num_trainable: int
+    """Parameters that are updated, those of the second functional among them."""
     best_step: int
+    """Global step of the best checkpoint; 0 is the initial model."""
     completed: bool
     """Whether all steps were done; a run that was asked to stop has not."""
     num_records: Mapping[str, int] = field(default_factory=dict)
@@ -122,6 +134,7 @@ class TrainSummary:
     best: Mapping[str, Metrics] = field(default_factory=dict)
     """Errors of the best checkpoint, by split."""
     structures_per_second: float = 0.0
+    """Of the last steps that were logged, all ranks together."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -134,7 +147,7 @@ class TrainSummary:
 
 
 def model_of(state: Mapping[str, Any]) -> CHGNet:
-    """The model in a checkpoint's state: the averaged weights where there are any, else the trained ones."""
+    """The model in a checkpoint's state, on the CPU: averaged weights where there are any, else the trained ones."""
     model = from_state(state["model"], origin="checkpoint")
     if state["average"] is not None:
         model.load_state_dict(state["average"]["average"], strict=False)
@@ -148,7 +161,7 @@ def check_same_run(config: TrainConfig, manifest_hash: str, state: Mapping[str, 
         The differences that are allowed, each with both values.
 
     Raises:
-        ValueError: names each key with both values.
+        ValueError: names each key with both values; or `run.allow_changes` names what is no key.
     """
     saved = _flatten(state["config"]) | {_DATA_KEY: state["manifest_hash"][:12]}
     current = _flatten(redacted_values(config.model_dump(mode="json"))) | {_DATA_KEY: manifest_hash[:12]}

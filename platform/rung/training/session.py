@@ -53,6 +53,15 @@ class Session:
         config: the run.
         context: this rank.
         sinks: receivers of metrics besides the run's own file; used on rank 0.
+
+    Attributes:
+        records: (n,) ids of each split; of the training materials `data.subset`.
+        step, progress: there once the session is open.
+        sampler, validator: of the work as it was planned last.
+
+    Raises:
+        ValueError: the data set cannot be read, has no training records, or `replay.share` leaves no whole structure of
+            one functional.
     """
 
     step: TrainStep
@@ -83,11 +92,16 @@ class Session:
 
     @property
     def total_steps(self) -> int:
-        """Of the whole run."""
+        """Global steps of the whole run."""
         return self.config.training.epochs * self.sampler.steps_per_epoch
 
     def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
-        """Spread the data over ranks and micro-batches, that of the second functional too once it is open."""
+        """Spread the data over ranks and micro-batches, that of the second functional too once it is open.
+
+        Args:
+            budget_factor: budgets of the micro-batches over the config's.
+            left_out_shards: shards to do without, as in `Progress`.
+        """
         batch = target_batch(self.config, budget_factor)
         left_out = self.dataset.records_of(left_out_shards)  # a name with the prefix of replay is none of these
         train, seed = self.records["train"], self.config.run.seed
@@ -106,6 +120,10 @@ class Session:
             model: initial or resumed.
             progress: of the run.
             anchor: initial weights by name, for `transfer.l2_sp`.
+
+        Raises:
+            ValueError: the model's cutoffs are not the data's, it has no such `model.freeze_depth`, nothing is
+                trainable, or the second data set cannot be used.
         """
         converter = model.graph_converter
         self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
@@ -120,7 +138,11 @@ class Session:
         self.progress = progress
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint's state.
+
+        Raises:
+            ValueError: as `open`; or the initial weights for `transfer.l2_sp` cannot be read.
+        """
         progress = Progress(**state["progress"])
         self.plan_work(progress.budget_factor, progress.left_out_shards)
         if progress.closed_epochs is None:
@@ -139,7 +161,12 @@ class Session:
             self.step.errors.add(state["error_sums"])
 
     def newest_state(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint, the same on every rank whatever each of them sees of the storage."""
+        """The state of the newest whole checkpoint, the same on every rank whatever each of them sees of the storage.
+
+        Raises:
+            CheckpointError: a newer Rung wrote it, or this rank cannot read what rank 0 could.
+            StorageError: a checkpoint before it could not be written.
+        """
         if self.context.rank == 0:
             self.writer.wait()
             state = self.store.newest()
@@ -149,13 +176,22 @@ class Session:
         return self.store.load(int(step)) if step else None
 
     def errors(self, split: str, model: CHGNet | None = None) -> Metrics:
-        """Errors on one split of a model, by default of the one in training as it stands."""
+        """Errors on one split of a model, by default of the one in training as it stands (`rung.training.metrics`).
+
+        Raises:
+            DamagedShardError: a shard cannot be read, and `faults.damaged_shards` is refuse.
+            MemoryBudgetError: a rank cannot hold a single structure.
+        """
         model, loss = model or self.model, self.config.loss
         sums = self._evaluated(split, lambda records: self.validator.sums(model, records, loss))
         return errors_from_sums(sums.reduced(), loss_weights(loss))
 
     def errors_by_element(self, model: CHGNet) -> dict[str, dict[str, Metrics]]:
-        """Errors by element on the test materials, or on validation where there are none, under the split's name."""
+        """Errors by element on the test materials, or on validation where there are none, under the split's name.
+
+        Raises:
+            DamagedShardError, MemoryBudgetError: as `errors`.
+        """
         split = "test" if len(self._held_out["test"]) else "validation"
         return {split: self._evaluated(split, lambda records: self.validator.element_sums(model, records)).errors()}
 
@@ -248,7 +284,14 @@ class Session:
                 average.swap()
 
     def checkpoint(self, validation: Metrics) -> None:
-        """Hand the state to the writer; without validation records the newest checkpoint counts as the best."""
+        """Hand the state to the writer; without validation records the newest checkpoint counts as the best.
+
+        Args:
+            validation: errors on the validation records; empty within an epoch.
+
+        Raises:
+            StorageError: an earlier one could not be written.
+        """
         loss = validation.get("loss", math.inf)
         best = loss < self.progress.best_loss or len(self.records["validation"]) == 0
         if best:
@@ -261,13 +304,21 @@ class Session:
             self.writer.submit(state, self.progress.step, validation, best=best)
 
     def written(self) -> None:
-        """Return when all checkpoints are on storage, on every rank."""
+        """Return when all checkpoints are on storage, on every rank.
+
+        Raises:
+            StorageError: on rank 0, one could not be written.
+        """
         if self.context.rank == 0:
             self.writer.wait()
         wait_for_all()
 
     def write(self, name: str, text: str) -> None:
-        """Write one of the run's small files, with patience."""
+        """Write one of the run's small files, with patience.
+
+        Raises:
+            StorageError: the storage refused for longer than `faults.storage_patience`.
+        """
         what = str(self.folder.path / name)
         insist(lambda: self.folder.write(name, text), what, self.config.faults.storage_patience)
 
@@ -277,7 +328,7 @@ class Session:
             sink.log(metrics, self.progress.step)
 
     def incident(self, kind: str, text: str, **facts: Any) -> None:
-        """Tell the user of something out of the ordinary, and keep it in the run's folder."""
+        """Tell the user of something out of the ordinary, and keep it with its facts in the run's folder; on rank 0."""
         if self.context.rank == 0:
             logger.warning("%s", text)
             self.incidents.add({"step": self.progress.step, "kind": kind, "text": redacted(text), **facts})

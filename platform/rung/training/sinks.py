@@ -32,10 +32,12 @@ class RunDescription:
     manifest_hash: str
     """sha256 of the data set's manifest."""
     manifest: Mapping[str, Any]
+    """Its content."""
     reference: Mapping[str, Any]
-    """The fit of the elemental references and its diagnostics, as JSON."""
+    """How the elemental reference came about, with the doctor's diagnosis, as JSON."""
     num_parameters: int
     versions: Mapping[str, str]
+    """Of the packages that decide the numbers, by name."""
     first_step: int
     """Global step at which this start begins: 0, or the step of the checkpoint that it resumes from."""
     total_steps: int
@@ -81,14 +83,18 @@ class JsonLinesFile:
                 logger.warning("%s cannot be written: %s. Its lines are kept, and written later", self._path, error)
 
     def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Drop all lines but the wanted ones, and a last one that a crash has cut."""
+        """Drop all lines but the wanted ones, and one that a crash has cut.
+
+        Raises:
+            OSError: the storage refused.
+        """
         lines = [json.dumps(line) + "\n" for line in read_metrics(self._path) if wanted(line)]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(lines))
         temporary.replace(self._path)
 
     def close(self, patience: float) -> None:
-        """Write what waits, for as long as the storage may take.
+        """Write what waits, in so many seconds at most; with none it is given up.
 
         Raises:
             StorageError: it refused for longer.
@@ -114,13 +120,21 @@ class JsonLinesSink:
         self._patience = 0.0
 
     def start(self, description: RunDescription) -> None:
-        """Open the file, dropping lines of steps that the resumed run will do again."""
+        """Open the file, dropping lines of steps that the resumed run will do again.
+
+        Raises:
+            StorageError: the storage refused for longer than `faults.storage_patience`.
+        """
         self._file = JsonLinesFile(description.folder / METRICS_NAME)
         self._patience = description.config.faults.storage_patience
         insist(lambda: self.go_back(description.first_step), METRICS_NAME, self._patience)
 
     def go_back(self, step: int) -> None:
-        """Drop lines of steps after this one."""
+        """Drop lines of steps after this one.
+
+        Raises:
+            OSError: the storage refused.
+        """
         if self._file is not None:
             self._file.keep(lambda line: line["step"] <= step)
 
@@ -130,7 +144,11 @@ class JsonLinesSink:
             self._file.add({"step": step, **metrics})
 
     def finish(self, artifacts: Sequence[Path]) -> None:  # noqa: ARG002 (they lie beside the file already)
-        """Write what the storage has not taken yet."""
+        """Write what the storage has not taken yet.
+
+        Raises:
+            StorageError: it refused for longer than `faults.storage_patience`.
+        """
         self._close(self._patience)
 
     def abort(self) -> None:
@@ -144,7 +162,7 @@ class JsonLinesSink:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a metrics.jsonl; a last line that was cut by a crash is left out."""
+    """Read a metrics.jsonl, nothing where there is none; a line that was cut by a crash is left out."""
     if not path.exists():
         return []
     lines = []
@@ -157,7 +175,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class ProgressSink:
-    """Shows ETA, structures/s and data wait: as one bar on a terminal, as a line every tenth of the run elsewhere."""
+    """Shows ETA, structures/s and data wait: as one bar on a terminal, as a line every tenth of the run elsewhere.
+
+    Args:
+        stream: to write to; stderr if absent.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

@@ -34,7 +34,9 @@ class Progress:
     closed_epochs: int | None = 0
     """Epochs that are validated; the last step of one may be saved before it is. None: all that are over."""
     best_loss: float = math.inf
+    """Least loss on the validation records."""
     structures_per_second: float = 0.0
+    """Of the last steps that were logged, all ranks together."""
     skipped: int = 0
     """Steps without an update, because the gradient was not finite."""
     rewinds: int = 0
@@ -43,6 +45,7 @@ class Progress:
     budget_factor: float = 1.0
     """Micro-batches' budgets over the config's; lowered when a rank runs out of memory."""
     left_out_shards: list[str] = field(default_factory=list)
+    """Names of shards that could not be read; those of the second data set with `rung.training.replay.PREFIX`."""
     changes: list[str] = field(default_factory=list)
     """Settings that were changed on the way, by `run.allow_changes`."""
 
@@ -54,6 +57,7 @@ class Origin:
     config: Mapping[str, Any]
     """As plain values, without secrets."""
     manifest_hash: str
+    """sha256 of the data set's manifest."""
 
     @classmethod
     def of(cls, config: TrainConfig, manifest_hash: str) -> Self:
@@ -62,7 +66,14 @@ class Origin:
 
 
 def capture(step: TrainStep, progress: Progress, error_sums: torch.Tensor, origin: Origin) -> PackedState:
-    """Copy the state to host memory; later steps do not change it."""
+    """Copy the state to host memory; later steps do not change it.
+
+    Args:
+        step: model, optimizer, average, and what the second functional has of its own.
+        progress: of the run.
+        error_sums: (4, 4) of `ErrorSums`, all ranks together, since they were last logged.
+        origin: what the run is made from.
+    """
     average = step.average
     return pack(
         {

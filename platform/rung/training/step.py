@@ -34,13 +34,28 @@ class GlobalGradient:
     """What all ranks know when the gradient of the global batch is there."""
 
     norm: float
-    """Before clipping; not finite if any component is not."""
+    """Euclidean, before clipping, with the pull of L2-SP; not finite if any component is not."""
     loss: float
+    """Of the global batch, both functionals together (`rung.training.loss`), without the pull."""
     heard: Heard
 
 
 class TrainStep:
-    """Model, optimizer and moving average, advanced one global batch at a time."""
+    """Model, optimizer and moving average, advanced one global batch at a time.
+
+    Args:
+        model: of the target functional, on its device.
+        config: the run.
+        context: this rank.
+        gentle: rates by depth, and the pull towards the initial weights.
+        replay: the second functional, if the run has one.
+
+    Attributes:
+        errors: of this rank's updates since the last clearing, for the target functional alone.
+
+    Raises:
+        ValueError: no parameter is trainable.
+    """
 
     def __init__(
         self,
@@ -76,8 +91,8 @@ class TrainStep:
 
         Args:
             plan: the step, with the global number of labels of both functionals.
-            batches: of the target functional.
-            replayed: of the second functional.
+            batches: of the target functional, on the device.
+            replayed: of the second functional, on the device.
         """
         self.abstain()
         try:
@@ -103,7 +118,11 @@ class TrainStep:
         self.losses = []
 
     def exchange(self, notice: Notice) -> GlobalGradient:
-        """Sum gradient, loss and notices over all ranks."""
+        """Sum gradient, loss and notices over all ranks.
+
+        Raises:
+            HungRankError: a rank did not come in time.
+        """
         device = self.gradients.buffer.device
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # seconds are to be this rank's own, without those it waits for others
@@ -121,7 +140,12 @@ class TrainStep:
         return GlobalGradient(norm, loss, Heard.decode(numbers))
 
     def update(self, rate: float, epoch: int) -> None:
-        """Update the weights with the gradient that was exchanged last, in this epoch."""
+        """Update the weights with the gradient that was exchanged last.
+
+        Args:
+            rate: learning rate of the readout; every depth has a share of it (`GentleTransfer.factor`).
+            epoch: counted from 0.
+        """
         if self.clip_norm is not None and self._norm is not None:
             self.gradients.clip(self._norm, self.clip_norm)
         set_learning_rate(self.optimizer, rate, self.gentle.factors(epoch))

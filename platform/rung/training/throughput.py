@@ -36,7 +36,7 @@ class Stopwatch:
         self._plans.append(plan)
 
     def read(self) -> Metrics:
-        """Figures since the last reading, of all ranks together where ranks share the work.
+        """Figures since the last reading, at least one step ago, of all ranks together where ranks share the work.
 
         `time/structures_per_second`, `time/atoms_per_second`, `time/angles_per_second`; `time/seconds_per_step`;
         `time/data_wait`, the share of time spent waiting for batches; `time/imbalance`, predicted cost of the slowest

@@ -53,11 +53,15 @@ def train(config: TrainConfig, context: TrainContext, sinks: Sequence[MetricSink
         sinks: receivers of metrics besides the run's own metrics.jsonl; used on rank 0.
 
     Returns:
-        The run's summary, the same on every rank; rank 0 also writes it to the run's folder.
+        The run's summary, the same on every rank but for its speed; rank 0 also writes it to the run's folder.
 
     Raises:
-        ValueError: the data, the model or the saved state do not fit the config, or storage refuses for too long.
+        ValueError: the data, the model or the saved state do not fit the config, or a shard cannot be read and
+            `faults.damaged_shards` is refuse.
+        AbsurdStartError: the untouched model is further off than `reference.start_limit`.
         NonFiniteError: on every rank, before the update that would have spoilt the weights.
+        MemoryBudgetError: on every rank, when one cannot hold a single structure.
+        StorageError: the storage refused for longer than `faults.storage_patience`.
         HungRankError: a rank did not come to where the others wait for it.
     """
     meanwhile = told_to(Meanwhile(RunFolder.of(config), context.rank))

@@ -40,7 +40,7 @@ FORMAT_VERSION: Final = len(_UPGRADES) + 1
 
 
 def upgraded(state: _State, version: int) -> _State:
-    """The state in the present format."""
+    """The state, of a version from 1 on, in the present format."""
     for upgrade in _UPGRADES[version - 1 :]:
         state = upgrade(state)
     return state

@@ -19,7 +19,14 @@ from rung.training.metrics import ErrorSums, Metrics, errors_from_sums
 
 
 class Validator:
-    """Evaluates models on fixed records of a data set, spread over the ranks by predicted cost."""
+    """Evaluates models on records of a data set, spread over the ranks by predicted cost.
+
+    Args:
+        dataset: the data set.
+        context: this rank.
+        data: how batches are read.
+        batch: limits of one evaluation.
+    """
 
     def __init__(self, dataset: ShardDataset, context: TrainContext, data: DataConfig, batch: BatchConfig) -> None:
         self._dataset = dataset
@@ -28,18 +35,30 @@ class Validator:
         self._batch = batch
 
     def errors(self, model: CHGNet, record_ids: NDArray[np.int64], loss: LossConfig) -> Metrics:
-        """MAE, RMSE and loss over the records; empty if there are none. Every rank gets the same figures."""
+        """MAE, RMSE and loss, as `rung.training.metrics` names them; every rank gets the same figures.
+
+        Args:
+            model: on the device.
+            record_ids: (n,).
+            loss: penalty and weights.
+
+        Returns:
+            empty if there are no records.
+
+        Raises:
+            DamagedShardError: a shard cannot be read.
+        """
         return errors_from_sums(self.sums(model, record_ids, loss).reduced(), loss_weights(loss))
 
     def sums(self, model: CHGNet, record_ids: NDArray[np.int64], loss: LossConfig) -> ErrorSums:
-        """Sums of errors over this rank's share of the records."""
+        """Sums of errors over this rank's share of the records; arguments and errors as of `errors`."""
         sums = ErrorSums(self._context.device)
         for prediction, batch in self._predictions(model, record_ids):
             sums.add(target_errors(prediction, batch, loss).sums)
         return sums
 
     def element_sums(self, model: CHGNet, record_ids: NDArray[np.int64]) -> ElementSums:
-        """Sums of errors by element over this rank's share of the records."""
+        """Sums of errors by element over this rank's share of the records; arguments and errors as of `errors`."""
         sums = ElementSums(self._context.device)
         for prediction, batch in self._predictions(model, record_ids):
             sums.add(prediction, batch)

@@ -10,7 +10,11 @@ UNITS: Final = {"energy": ("meV/atom", 1000), "force": ("meV/Å", 1000), "stress
 
 
 def in_words(errors: Mapping[str, float]) -> str:
-    """The mean absolute errors of the targets that have one, such as "energy 31 meV/atom, force 58 meV/Å"."""
+    """The mean absolute errors of the targets that have one, such as "energy 31 meV/atom, force 58 meV/Å".
+
+    Args:
+        errors: as `rung.training.metrics` names and measures them.
+    """
     found = [(target, errors[f"{target}_mae"]) for target in TARGETS if f"{target}_mae" in errors]
     return ", ".join(f"{target} {_rounded(UNITS[target][1] * value)} {UNITS[target][0]}" for target, value in found)
 

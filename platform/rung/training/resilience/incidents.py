@@ -1,13 +1,10 @@
 """What is out of the ordinary in a run but does not end it: noticed, told, and kept in incidents.jsonl."""
 
-import logging
 import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
-
-logger = logging.getLogger(__name__)
 
 _WINDOW: Final = 50
 _FEWEST: Final = 10
@@ -15,7 +12,7 @@ _SHORTEST_DELAY: Final = 0.05  # s a step: below that the others' wait is not wo
 
 
 class SpikeDetector:
-    """Compares the loss of each step with the median of those before it.
+    """Compares the loss of each step with the median of the last 50 before it, once there are 10.
 
     Args:
         factor: how many times the median is a spike; None looks for none.
@@ -47,7 +44,7 @@ class Stragglers:
     _steps: int = 0
 
     def add(self, seconds: Sequence[float]) -> None:
-        """Take in a step: one value of each rank."""
+        """Take in a step: (world_size,) seconds, one value of each rank."""
         self._sums = [a + b for a, b in zip(self._sums or [0.0] * len(seconds), seconds, strict=True)]
         self._steps += 1
 

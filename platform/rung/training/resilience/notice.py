@@ -28,7 +28,7 @@ class Notice:
     """From the end of the step before until its gradient was there: what the others had to wait for."""
 
     def encode(self, rank: int, world_size: int) -> list[float]:
-        """As numbers that add up over ranks; the flags of finiteness are left 0."""
+        """As `num_slots` numbers that add up over ranks; the flags of finiteness are left 0."""
         seconds = [0.0] * (_PER_RANK * world_size)
         seconds[_PER_RANK * rank] = self.seconds
         return [float(self.stop), float(self.save), float(self.out_of_memory), float(self.damaged), *seconds]
@@ -49,7 +49,7 @@ class Heard:
 
     @classmethod
     def decode(cls, numbers: Sequence[float]) -> Self:
-        """From the sum over all ranks."""
+        """From the sum of `Notice.encode` over all ranks."""
         stop, save, out_of_memory, damaged = (number > 0 for number in numbers[:_SHARED])
         per_rank = numbers[_SHARED:]
         bad = [rank for rank, flag in enumerate(per_rank[1::_PER_RANK]) if flag]

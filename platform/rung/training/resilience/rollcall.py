@@ -56,7 +56,7 @@ class RollCall:
 
     @contextmanager
     def collective(self, name: str) -> Iterator[None]:
-        """Around a collective.
+        """Around a collective; the name is for messages.
 
         Raises:
             HungRankError: it timed out; names the ranks that did not come.

@@ -41,7 +41,7 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
 
     def submit(self, state: PackedState, step: int, metrics: Metrics, *, best: bool) -> None:
-        """Take over a state.
+        """Take over a state; the other arguments are those of `CheckpointStore.save`.
 
         Raises:
             StorageError: an earlier state could not be written.

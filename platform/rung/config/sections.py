@@ -1,11 +1,14 @@
 """The sections of the jobs that train and evaluate: data, batch, model, training, cluster, tracking."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import model_validator
 
 from rung.config.preparation import GraphConfig
 from rung.config.section import Section, setting
+
+NAMED_WEIGHTS: Final = ("none", "0.3.0", "r2scan")
+"""Values of `model.init` that name no file or folder: random weights, and the models that chgnet carries."""
 
 
 class RunConfig(Section):

@@ -110,7 +110,7 @@ class ShardDataset:
         self.path = Path(path).expanduser().resolve()
         self.manifest, self.manifest_hash = read_manifest(self.path)
         if cutoffs is not None:
-            self.check_cutoffs(cutoffs.atom_cutoff, cutoffs.bond_cutoff)
+            self.check_cutoffs(cutoffs)
         for shard in self.manifest.shards:
             _check_present(data_path(self.path, shard.name))
             _check_present(index_path(self.path, shard.name))
@@ -145,18 +145,18 @@ class ShardDataset:
         inside = [info.name in shards for info in self.manifest.shards]
         return np.flatnonzero(np.repeat(inside, sizes))
 
-    def check_cutoffs(self, atom_cutoff: float, bond_cutoff: float) -> None:
-        """Refuse a model whose cutoffs (Å) are not those of the stored graphs.
+    def check_cutoffs(self, wanted: GraphConfig) -> None:
+        """Refuse a model whose cutoffs are not those of the stored graphs.
 
         Raises:
             ShardError: they differ.
         """
         stored = self.manifest.graph
-        if (stored.atom_cutoff, stored.bond_cutoff) != (atom_cutoff, bond_cutoff):
+        if (stored.atom_cutoff, stored.bond_cutoff) != (wanted.atom_cutoff, wanted.bond_cutoff):
             raise ShardError(
                 f"{self.path} has atom_cutoff {stored.atom_cutoff} Å and bond_cutoff {stored.bond_cutoff} Å, but the"
-                f" model has {atom_cutoff} Å and {bond_cutoff} Å: prepare the data again with the model's cutoffs"
-                " (graph.atom_cutoff, graph.bond_cutoff), or give the model those of the data (model.graph)"
+                f" model has {wanted.atom_cutoff} Å and {wanted.bond_cutoff} Å: prepare the data again with the model's"
+                " cutoffs (graph.atom_cutoff, graph.bond_cutoff), or give the model those of the data (model.graph)"
             )
 
     def record_names(self, record_ids: Sequence[int]) -> list[str]:

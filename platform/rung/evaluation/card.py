@@ -40,10 +40,11 @@ class RunRecord:
         """Read a run's folder.
 
         Raises:
-            ValueError: it has no summary.json yet.
+            ValueError: the run is not complete.
         """
-        if not (folder / SUMMARY_NAME).exists():
-            raise ValueError(f"{folder} has no {SUMMARY_NAME}: only a complete run has a model to publish; resume it")
+        path = folder / SUMMARY_NAME
+        if not path.exists() or not _json(path)["completed"]:  # a run that was stopped has one too
+            raise ValueError(f"{folder} holds no complete run, and only such a run has a model to publish: resume it")
         return cls(
             summary=_json(folder / SUMMARY_NAME),
             config=yaml.safe_load((folder / CONFIG_NAME).read_text()),
@@ -161,9 +162,10 @@ def _references(reference: Mapping[str, Any]) -> dict[str, str]:
 def _limits(run: RunRecord) -> dict[str, str]:
     elements = run.manifest.get("elements", {})
     few = [name for name, count in elements.items() if count < 10]
+    graph = run.manifest.get("graph") or run.config["model"]["graph"]
     facts = {
         "elements": "outside the list above the energies have no basis, whatever the model answers",
-        "interaction": "nothing beyond 6 Å: no dispersion, no long-range electrostatics; every atom needs a neighbour",
+        "interaction": f"nothing beyond {graph['atom_cutoff']:g} Å: no dispersion or long-range electrostatics; an atom needs a neighbour",
         "magnetic moments": "absolute values; no order or direction is predicted",
     }
     if few:

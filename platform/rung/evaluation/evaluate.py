@@ -18,6 +18,7 @@ from rung.evaluation.forgetting import forgetting
 from rung.evaluation.phases import PhaseJudgement, judge_phases
 from rung.evaluation.physics import check_physics
 from rung.evaluation.report import Findings, write_report
+from rung.model.support import cutoffs_of
 from rung.training.context import LocalContext
 from rung.training.initial import load_model
 from rung.training.metrics import Metrics
@@ -110,7 +111,7 @@ def open_for(model: CHGNet, data: DataConfig) -> ShardDataset:
         ShardError: it is no data set, or its graphs have others.
     """
     dataset = ShardDataset(staged(data))
-    dataset.check_cutoffs(model.graph_converter.atom_graph_cutoff, model.graph_converter.bond_graph_cutoff)
+    dataset.check_cutoffs(cutoffs_of(model))
     return dataset
 
 

@@ -8,6 +8,7 @@ from rung.config.sections import BatchConfig, DataConfig, LossConfig
 from rung.data.dataset import ShardDataset
 from rung.data.staging import staged
 from rung.model.reference import reference_of, set_reference
+from rung.model.support import cutoffs_of
 from rung.training.context import LocalContext
 from rung.training.metrics import Metrics
 from rung.training.validate import Validator
@@ -32,8 +33,7 @@ def forgetting(
         ValueError: the probe cannot be read, has no test records, or has other cutoffs than the models.
     """
     dataset = ShardDataset(staged(probe))
-    converter = after.graph_converter
-    dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+    dataset.check_cutoffs(cutoffs_of(after))
     records = dataset.select("test")
     if len(records) == 0:
         raise ValueError(f"{probe.path} has no test records, on which forgetting is measured: choose another probe")

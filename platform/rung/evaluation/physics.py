@@ -17,12 +17,12 @@ import torch
 from chgnet.model import CHGNet
 from numpy.typing import NDArray
 
-from rung.config.preparation import GraphConfig
 from rung.config.progress import followed
 from rung.data.batch import collate
 from rung.data.graph import graph_record
 from rung.data.record import StructureRecord
 from rung.model.chgnet import Prediction, evaluate
+from rung.model.support import cutoffs_of
 from rung.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 _STEP: Final = 1e-4
@@ -107,8 +107,7 @@ class _Probe:
 
     def __init__(self, model: CHGNet) -> None:
         self._model = copy.deepcopy(model).to("cpu", torch.float64)
-        converter = model.graph_converter
-        self.cutoffs = GraphConfig(atom_cutoff=converter.atom_graph_cutoff, bond_cutoff=converter.bond_graph_cutoff)
+        self.cutoffs = cutoffs_of(model)
 
     def predict(self, *cells: StructureRecord) -> Prediction:
         """Energy (eV/atom), forces and stress of cells as one batch."""
@@ -185,7 +184,7 @@ def _rotation(probe: _Probe, cells: list[StructureRecord], predictions: list[Pre
         stress = turn.T @ _array(prediction.stress)[0] @ turn
         worst = _larger(worst, (_array(turned.stress)[0] - stress) / EV_PER_CUBIC_ANGSTROM_IN_GPA)
         scale = _larger(scale, forces)
-    return Check("rotation turns forces and stress, and keeps the energy", worst, 1e-6, "eV, eV/Å, eV/Å³", scale)
+    return Check("rotation turns forces and stress, and keeps the energy", worst, 1e-6, "eV/atom, eV/Å, eV/Å³", scale)
 
 
 def _translation(probe: _Probe, cells: list[StructureRecord], predictions: list[Prediction]) -> Check:
@@ -196,7 +195,7 @@ def _translation(probe: _Probe, cells: list[StructureRecord], predictions: list[
         worst = _larger(worst, _array(after.energy) - _array(before.energy))
         worst = _larger(worst, _array(after.forces) - _array(before.forces))
         worst = _larger(worst, _array(before.forces).sum(axis=0))
-    return Check("translation changes nothing, and no net force acts", worst, 1e-6, "eV, eV/Å", _size(predictions))
+    return Check("translation changes nothing, and no net force acts", worst, 1e-6, "eV/atom, eV/Å", _size(predictions))
 
 
 def _permutation(probe: _Probe, cells: list[StructureRecord], predictions: list[Prediction]) -> Check:
@@ -207,7 +206,7 @@ def _permutation(probe: _Probe, cells: list[StructureRecord], predictions: list[
         after = probe.predict(replace(cell, atomic_numbers=numbers, frac_coords=places))
         worst = _larger(worst, _array(after.energy) - _array(before.energy))
         worst = _larger(worst, _array(after.forces) - _array(before.forces)[order])
-    return Check("the order of the atoms changes nothing", worst, 1e-6, "eV, eV/Å", _size(predictions))
+    return Check("the order of the atoms changes nothing", worst, 1e-6, "eV/atom, eV/Å", _size(predictions))
 
 
 def _supercell(probe: _Probe, cells: list[StructureRecord], predictions: list[Prediction]) -> Check:
@@ -224,7 +223,7 @@ def _supercell(probe: _Probe, cells: list[StructureRecord], predictions: list[Pr
         worst = _larger(worst, _array(after.energy) - _array(before.energy))
         worst = _larger(worst, _array(after.forces) - np.tile(_array(before.forces), (2, 1)))
         worst = _larger(worst, (_array(after.stress) - _array(before.stress)) / EV_PER_CUBIC_ANGSTROM_IN_GPA)
-    return Check("twice the cell has the same energy per atom", worst, 1e-6, "eV, eV/Å, eV/Å³", _size(predictions))
+    return Check("twice the cell has the same energy per atom", worst, 1e-6, "eV/atom, eV/Å, eV/Å³", _size(predictions))
 
 
 def _cutoff(probe: _Probe, _cells: list[StructureRecord], _predictions: list[Prediction]) -> Check:

@@ -51,7 +51,7 @@ class RungCalculator(Calculator):
         Raises:
             CalculatorSetupError: the cell is not periodic, an element is beyond Pu, an atom has no neighbour, or two of
                 them overlap.
-            TooLargeError: the GPU's memory does not suffice.
+            TooLargeError: memory does not suffice.
             UnsupportedModelError: rung does not evaluate the CHGNet that was given.
         """
         super().calculate(atoms, properties or ["energy"], system_changes)

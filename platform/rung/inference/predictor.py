@@ -14,12 +14,14 @@ from rung.data.batch import GraphBatch, collate
 from rung.data.partition import pack
 from rung.data.record import GraphRecord
 from rung.model.chgnet import Prediction, evaluate
+from rung.model.memory import is_out_of_memory
+from rung.model.support import cutoffs_of
 
 ALL_PROPERTIES: tuple[PropertyName, ...] = ("forces", "stress", "magmoms")
 
 
 class TooLargeError(RuntimeError):
-    """A structure that the GPU's memory cannot hold, alone."""
+    """A structure that memory cannot hold, alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +72,10 @@ class Predictor:
     @property
     def cutoffs(self) -> GraphConfig:
         """Of the graphs that the model reads, Å."""
-        converter = self._model.graph_converter
-        return GraphConfig(atom_cutoff=converter.atom_graph_cutoff, bond_cutoff=converter.bond_graph_cutoff)
+        return cutoffs_of(self._model)
 
     def predict(self, graphs: Sequence[GraphRecord]) -> list[Properties | TooLargeError]:
-        """Predict for each graph, in their order; one too large for the GPU's memory gets an error in its place.
+        """Predict for each graph, in their order; one too large for memory gets an error in its place.
 
         Raises:
             UnsupportedModelError: rung does not evaluate the model's architecture.
@@ -91,10 +92,12 @@ class Predictor:
         try:
             batch = collate(graphs).to(self._device)
             return list(_split(evaluate(self._model, batch, **self._wanted), batch))
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if len(graphs) == 1:
                 graph = graphs[0]
-                text = f"{graph.num_atoms} atoms with {graph.num_bonds} bonds do not fit in the device's memory"
+                text = f"{graph.num_atoms} atoms with {graph.num_bonds} bonds do not fit in memory"
                 return [TooLargeError(text)]
         half = len(graphs) // 2  # outside the handler, which keeps the failed batch alive
         return self._together(graphs[:half]) + self._together(graphs[half:])

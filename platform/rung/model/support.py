@@ -5,6 +5,8 @@ from typing import Any, Final
 from chgnet.model import CHGNet
 from chgnet.model.composition_model import AtomRef
 
+from rung.config.preparation import GraphConfig
+
 SUPPORTED: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "update_bond": (True, (True,)),
     "update_angle": (True, (True,)),
@@ -24,6 +26,12 @@ SUPPORTED: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 
 class UnsupportedModelError(ValueError):
     """A CHGNet whose architecture rung does not evaluate."""
+
+
+def cutoffs_of(model: CHGNet) -> GraphConfig:
+    """Cutoffs (Å) of the graphs that the model reads."""
+    converter = model.graph_converter
+    return GraphConfig(atom_cutoff=converter.atom_graph_cutoff, bond_cutoff=converter.bond_graph_cutoff)
 
 
 def require_supported(model: CHGNet) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rung.config.reference import IsolatedConfig
-from rung.config.sections import DataConfig
+from rung.config.sections import NAMED_WEIGHTS, DataConfig
 from rung.config.transfer import ReplayConfig
 from rung.config.tree import TrainConfig
 from rung.data.staging import is_url
@@ -83,9 +83,9 @@ def resolve_data(config: DataConfig) -> DataConfig:
 
 
 def resolve_weights(init: str) -> str:
-    """Absolute path of initial weights where there is such a file or folder, else the name that they have."""
+    """Absolute path of initial weights that are a file or folder, else the name that they have."""
     path = _absolute(init)
-    return str(path) if path.exists() else init
+    return str(path) if path.exists() and init not in NAMED_WEIGHTS else init
 
 
 def _resolved(section: _WithPath) -> _WithPath:

@@ -20,6 +20,7 @@ from rung.data.record import GraphRecord, Reason, RecordError
 from rung.data.staging import is_url, staged
 from rung.inference.store import PredictionStore, PredictSummary
 from rung.inference.work import Item, ModelCopy, Outcome, Reader, Work
+from rung.model.support import cutoffs_of
 from rung.orchestration.paths import require_writable
 from rung.training.initial import load_model
 
@@ -66,9 +67,7 @@ def predict(config: PredictConfig, run_chunks: ChunkMap) -> PredictSummary:
     start = time.monotonic()
     model = load_model(ModelConfig(init=config.model))
     copy = ModelCopy.of(model)
-    converter = model.graph_converter
-    cutoffs = GraphConfig(atom_cutoff=converter.atom_graph_cutoff, bond_cutoff=converter.bond_graph_cutoff)
-    with closing(_open(config, cutoffs)) as source:
+    with closing(_open(config, cutoffs_of(model))) as source:
         plan = {"model_sha256": copy.sha256, "input": source.identity(), "chunk": config.chunk}
         plan |= {"properties": sorted(config.properties)}
         store = PredictionStore(Path(config.output).expanduser().absolute(), config.format, plan)

@@ -17,6 +17,7 @@ from rung.config.sections import DataConfig, ModelConfig
 from rung.config.studies import StudyConfig
 from rung.config.tree import TrainConfig
 from rung.evaluation.forgetting import forgetting
+from rung.model.support import cutoffs_of
 from rung.orchestration.many_runs import run_all, train_one
 from rung.orchestration.paths import resolve_data, resolve_weights
 from rung.training.context import LocalContext
@@ -98,14 +99,14 @@ def carry_out(study: StudyConfig, planned: Sequence[Planned], probe: DataConfig 
 def size_of(config: ModelConfig) -> dict[str, Any]:
     """Size of a pretrained network as keys of the config, so that a random one of the same size can be made."""
     model = load_model(config)
-    converter = model.graph_converter
+    cutoffs = cutoffs_of(model)
     return {
         "model.feature_dim": model.atom_fea_dim,
         "model.num_radial": model.model_args.get("num_radial", 31),
         "model.num_angular": model.model_args.get("num_angular", 31),
         "model.num_blocks": model.n_conv,
-        "model.graph.atom_cutoff": converter.atom_graph_cutoff,
-        "model.graph.bond_cutoff": converter.bond_graph_cutoff,
+        "model.graph.atom_cutoff": cutoffs.atom_cutoff,
+        "model.graph.bond_cutoff": cutoffs.bond_cutoff,
     }
 
 

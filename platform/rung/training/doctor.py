@@ -90,7 +90,7 @@ class Diagnosis:
             + " eV/atom (the five worst)"
         )
         if self.few:
-            found.append(f"elements in fewer than {_FEW} training records: {' '.join(self.few)}")
+            found.append(f"elements in fewer than {_FEW} training records of the sample: {' '.join(self.few)}")
         if self.unseen:
             found.append(f"elements held out but never trained on: {' '.join(self.unseen)}")
         return found

@@ -14,7 +14,7 @@ from chgnet.model import CHGNet
 from numpy.typing import NDArray
 
 from rung.config.reference import IsolatedConfig, ReferenceConfig
-from rung.config.sections import ModelConfig
+from rung.config.sections import NAMED_WEIGHTS, ModelConfig
 from rung.config.tree import TrainConfig
 from rung.data.dataset import ShardDataset
 from rung.data.fields import Labels
@@ -23,6 +23,7 @@ from rung.data.reference import bundled_reference, fit_common_elements
 from rung.data.shift import covering_sample, fit_shift
 from rung.model import weights
 from rung.model.reference import reference_of, set_reference, train_reference
+from rung.model.support import cutoffs_of
 from rung.training.context import LocalContext, TrainContext
 from rung.training.doctor import Judged, diagnose, refuse_absurd
 from rung.training.predictions import EnergyPredictor
@@ -72,8 +73,7 @@ def initial_model(
     torch.manual_seed(config.run.seed)
     context = context or LocalContext("cpu")
     model = load_model(config.model).to(context.device)
-    converter = model.graph_converter
-    dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+    dataset.check_cutoffs(cutoffs_of(model))
     predictor = EnergyPredictor(dataset, context, config)
     treatments, train = _treatments(config, model, predictor, train_records)
     mode = config.reference.mode
@@ -101,7 +101,8 @@ def load_model(config: ModelConfig) -> CHGNet:
             config asks for.
     """
     folder = Path(config.init).expanduser()
-    model = RunFolder(folder.absolute()).load_model("best") if folder.is_dir() else weights.initial_model(config)
+    is_run = config.init not in NAMED_WEIGHTS and folder.is_dir()
+    model = RunFolder(folder.absolute()).load_model("best") if is_run else weights.initial_model(config)
     weights.check_size(model, config)
     return model
 

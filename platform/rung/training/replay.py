@@ -27,6 +27,7 @@ from rung.data.sampler import LabelCounts, StepPlan, StepSampler
 from rung.data.staging import staged
 from rung.model.companion import Readout, companion, load_own_state, own_parameters, own_state
 from rung.model.reference import reference_of, set_reference
+from rung.model.support import cutoffs_of
 from rung.training.context import TrainContext
 from rung.training.initial import load_model
 
@@ -70,8 +71,8 @@ class Replay:
         context: this rank.
 
     Raises:
-        ValueError: the data cannot be read, have other cutoffs than the model or no training records (with an energy
-            where a reference is fitted), or `replay.share` leaves no whole structure of one of the two.
+        ValueError: the data cannot be read, have other cutoffs than the model or no training records, or
+            `replay.share` leaves no whole structure of one of the two.
     """
 
     def __init__(self, config: TrainConfig, path: str, model: CHGNet, context: TrainContext) -> None:
@@ -80,16 +81,10 @@ class Replay:
         self._readout: Readout = config.replay.readout
         self._data = config.data.model_copy(update={"path": path, "subset": 1.0})
         self.dataset = ShardDataset(staged(DataConfig(**self._data.model_dump())))
-        converter = model.graph_converter
-        self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+        self.dataset.check_cutoffs(cutoffs_of(model))
         self._records = self.dataset.select("train")
         self.plan_work(1.0, ())
         self.model = companion(model, self._readout)
-        if config.model.init == "none":
-            energies = fit_reference(*self.dataset.compositions_and_energies(self._records)).energies
-        else:
-            energies = reference_of(load_model(config.model))
-        set_reference(self.model, np.asarray(energies))
 
     def plan_work(self, budget_factor: float, left_out_shards: Sequence[str]) -> None:
         """Spread the records over ranks and micro-batches; steps that are asked for from now on are planned so.
@@ -103,6 +98,18 @@ class Replay:
         mine = [name.removeprefix(PREFIX) for name in left_out_shards if name.startswith(PREFIX)]
         sampler = StepSampler(self.dataset.index, self._records, batch, seed, rank, world_size)
         self._sampler = sampler.without(self.dataset.records_of(mine))
+
+    def begin(self) -> None:
+        """Set the reference with which a new run begins.
+
+        Raises:
+            ValueError: the initial weights cannot be loaded, or no training record has an energy to fit it to.
+        """
+        if self._config.model.init == "none":
+            energies = fit_reference(*self.dataset.compositions_and_energies(self._records)).energies
+        else:
+            energies = reference_of(load_model(self._config.model))
+        set_reference(self.model, np.asarray(energies))
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters that the target's model does not have, by name with the prefix `OWN`."""

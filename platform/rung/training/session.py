@@ -18,7 +18,9 @@ from rung.data.codec import DamagedShardError
 from rung.data.dataset import ShardDataset
 from rung.data.sampler import StepSampler
 from rung.data.staging import staged
+from rung.model.memory import is_out_of_memory
 from rung.model.reference import train_reference
+from rung.model.support import cutoffs_of
 from rung.model.weights import from_state, load
 from rung.training.context import TrainContext
 from rung.training.distributed import gather_text, wait_for_all
@@ -32,7 +34,7 @@ from rung.training.resilience.writer import CheckpointWriter
 from rung.training.run import INITIAL_NAME, RunFolder
 from rung.training.sinks import INCIDENTS_NAME, JsonLinesFile, JsonLinesSink, MetricSink
 from rung.training.state import Origin, Progress, capture
-from rung.training.step import TrainStep, is_out_of_memory
+from rung.training.step import TrainStep
 from rung.training.validate import Validator
 
 logger = logging.getLogger(__name__)
@@ -125,8 +127,7 @@ class Session:
             ValueError: the model's cutoffs are not the data's, it has no such `model.freeze_depth`, nothing is
                 trainable, or the second data set cannot be used.
         """
-        converter = model.graph_converter
-        self.dataset.check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+        self.dataset.check_cutoffs(cutoffs_of(model))
         self.model = model.to(self.context.device)
         anchor = {name: value.clone() for name, value in anchor.items()}
         gentle = GentleTransfer(self.model, self.config.model, self.config.transfer, anchor)

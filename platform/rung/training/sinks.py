@@ -83,15 +83,17 @@ class JsonLinesFile:
                 logger.warning("%s cannot be written: %s. Its lines are kept, and written later", self._path, error)
 
     def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Drop all lines but the wanted ones, and one that a crash has cut.
+        """Drop all lines but the wanted ones, of those that wait too, and one that a crash has cut.
 
         Raises:
             OSError: the storage refused.
         """
-        lines = [json.dumps(line) + "\n" for line in read_metrics(self._path) if wanted(line)]
+        written = self._path.read_bytes() if self._path.exists() else b""  # what waits may begin within a line
+        lines = [json.dumps(line) + "\n" for line in _lines(written + self._waiting, self._path) if wanted(line)]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(lines))
         temporary.replace(self._path)
+        self._waiting = b""
 
     def close(self, patience: float) -> None:
         """Write what waits, in so many seconds at most; with none it is given up.
@@ -127,16 +129,17 @@ class JsonLinesSink:
         """
         self._file = JsonLinesFile(description.folder / METRICS_NAME)
         self._patience = description.config.faults.storage_patience
-        insist(lambda: self.go_back(description.first_step), METRICS_NAME, self._patience)
+        self.go_back(description.first_step)
 
     def go_back(self, step: int) -> None:
         """Drop lines of steps after this one.
 
         Raises:
-            OSError: the storage refused.
+            StorageError: the storage refused for longer than `faults.storage_patience`.
         """
-        if self._file is not None:
-            self._file.keep(lambda line: line["step"] <= step)
+        file = self._file
+        if file is not None:
+            insist(lambda: file.keep(lambda line: line["step"] <= step), METRICS_NAME, self._patience)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write one line."""
@@ -163,13 +166,15 @@ class JsonLinesSink:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read a metrics.jsonl, nothing where there is none; a line that was cut by a crash is left out."""
-    if not path.exists():
-        return []
+    return _lines(path.read_bytes(), path) if path.exists() else []
+
+
+def _lines(content: bytes, path: Path) -> list[dict[str, Any]]:
     lines = []
-    for line in path.read_text().splitlines():
+    for line in content.splitlines():
         try:
             lines.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             logger.warning("%s: a line cut by a crash is left out", path)
     return lines
 

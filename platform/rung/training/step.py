@@ -15,6 +15,7 @@ from rung.config.tree import TrainConfig
 from rung.data.batch import GraphBatch
 from rung.data.sampler import StepPlan
 from rung.model.chgnet import evaluate
+from rung.model.memory import is_out_of_memory
 from rung.training.context import TrainContext
 from rung.training.distributed import FlatGradients
 from rung.training.gentle import GentleTransfer
@@ -75,7 +76,7 @@ class TrainStep:
         if replay is not None:
             named |= replay.parameters()
         self.gradients = FlatGradients(named.values(), 1 + num_slots(context.world_size))
-        depths = [gentle.depths.get(name.removeprefix(OWN), 0) for name in named]
+        depths = [gentle.depths[name.removeprefix(OWN)] for name in named]
         self.optimizer = build_optimizer(self.gradients.parameters, config.optimizer, depths)
         decay = config.optimizer.ema_decay
         self.average = WeightAverage(named.items(), decay) if decay is not None else None
@@ -174,10 +175,3 @@ class TrainStep:
         if model is self.model:
             self._of_step.add(errors.sums)
         return loss.detach()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is memory that did not suffice, of the GPU or of the machine."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(text in str(error) for text in ("out of memory", "not enough memory", "can't allocate memory"))

@@ -92,6 +92,8 @@ def _start(session: Session) -> None:
     """Begin at step 0 with the initial model, and record what it is worth untouched."""
     initial = initial_model(session.config, session.dataset, session.records["train"], session.context)
     session.open(initial.model, Progress(initial.reference, {}), initial.model.state_dict())
+    if session.step.replay is not None:
+        session.step.replay.begin()
     session.progress.zero_step = {split: session.errors(split) for split in HELD_OUT}
     if session.context.rank == 0:
         _write_config(session)

@@ -39,6 +39,14 @@ def test_what_is_not_known_is_said_so(run):
     assert "not tried" in text
 
 
-def test_a_run_that_is_not_complete_has_no_card(tmp_path):
-    with pytest.raises(ValueError, match="only a complete run"):
-        RunRecord.read(tmp_path)
+class Stopped(LocalContext):
+    def should_stop(self, step):
+        return step >= 2
+
+
+def test_a_run_that_is_not_complete_has_no_card(make_config, tmp_path):
+    stopped = train(make_config(training={"epochs": 2}), Stopped("cpu"))
+    assert (Path(stopped.run) / "summary.json").exists()
+    for folder in (tmp_path, Path(stopped.run)):
+        with pytest.raises(ValueError, match="holds no complete run"):
+            RunRecord.read(folder)

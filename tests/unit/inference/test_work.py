@@ -109,12 +109,15 @@ def test_a_model_that_predicts_nonsense_fails_by_name(model):
     assert outcome.reason == "not_finite"
 
 
-def test_what_does_not_fit_in_memory_is_halved_and_then_given_up_alone(model, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_what_does_not_fit_in_memory_is_halved_and_then_given_up_alone(model, monkeypatch, error):
     real = predictor_module.evaluate
 
     def small_memory(model, batch, **wanted):
         if len(batch.atomic_numbers) > 8:
-            raise torch.OutOfMemoryError("no room")
+            raise error
         return real(model, batch, **wanted)
 
     monkeypatch.setattr(predictor_module, "evaluate", small_memory)
@@ -123,6 +126,15 @@ def test_what_does_not_fit_in_memory_is_halved_and_then_given_up_alone(model, mo
     assert outcomes[1].reason == "too_large"
     assert "16 atoms" in outcomes[1].detail
     assert issubclass(TooLargeError, RuntimeError)
+
+
+def test_other_errors_of_the_model_are_not_taken_for_want_of_memory(model, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("expected scalar type Float")
+
+    monkeypatch.setattr(predictor_module, "evaluate", broken)
+    with pytest.raises(RuntimeError, match="expected scalar type"):
+        work(model)(items(cells(1)))
 
 
 def test_a_predictor_states_its_cutoffs(model):

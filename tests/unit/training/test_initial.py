@@ -4,12 +4,16 @@ import json
 
 import numpy as np
 import pytest
+from chgnet.model import CHGNet
 from pymatgen.core import Element
 
+from rung.config.sections import NAMED_WEIGHTS, ModelConfig
 from rung.data.dataset import ShardDataset
 from rung.data.reference import bundled_reference, fit_reference
 from rung.model.reference import reference_of
-from rung.training.initial import initial_model
+from rung.model.weights import BUNDLED
+from rung.orchestration.paths import resolve_weights
+from rung.training.initial import initial_model, load_model
 
 PRETRAINED = {"init": "0.3.0"}
 
@@ -53,6 +57,18 @@ def test_a_fit_replaces_the_reference_of_the_elements_that_it_saw(start, unseen,
     assert initial.reference["unseen"] == list(fit.unseen)
     assert initial.reference["fit"]["num_records"] == fit.num_records
     assert not trained(initial)
+
+
+@pytest.mark.parametrize("name", NAMED_WEIGHTS)
+def test_a_folder_of_that_name_does_not_stand_in_for_named_weights(tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = load_model(ModelConfig(init=resolve_weights(name)))
+    assert isinstance(model, CHGNet)
+
+
+def test_every_bundled_model_has_a_name():
+    assert set(NAMED_WEIGHTS) == {"none", *BUNDLED}
 
 
 def test_random_weights_start_from_the_fit_alone(start):

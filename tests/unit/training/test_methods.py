@@ -1,5 +1,6 @@
 """What goes beyond the reference: rates by depth, unfreezing, L2-SP, replay and multi-fidelity, and that all resume."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,16 @@ def test_an_average_of_version_3_goes_on_from_the_second_readout_as_it_was_train
     new = upgraded(state | {"average": state["average"] | {"average": old}}, 3)["average"]["average"]
     assert new.keys() >= average.keys()
     assert torch.equal(new[f"replay.{LAST}"], state["replay"][LAST])
+
+
+def test_a_run_with_replay_goes_on_without_the_weights_that_it_began_with(
+    make_config, small_dataset, other_dataset, pretrained
+):
+    replay = {"path": str(small_dataset), "share": 0.34}
+    config = tuned(make_config, "orphan", pretrained, data={"path": str(other_dataset)}, replay=replay)
+    train(config, StopsAt(3))
+    shutil.rmtree(pretrained)
+    assert train(config, LocalContext("cpu")).completed
 
 
 def test_replayed_structures_are_cut_like_all_others_where_memory_lacks(

@@ -1,12 +1,50 @@
 """metrics.jsonl and the progress display."""
 
+import errno
 import io
 import json
+import os
 
 import pytest
 
 from rung.config.tree import TrainConfig
-from rung.training.sinks import JsonLinesSink, ProgressSink, RunDescription, read_metrics
+from rung.training.sinks import JsonLinesFile, JsonLinesSink, ProgressSink, RunDescription, read_metrics
+
+
+def test_lines_that_wait_for_the_storage_go_back_with_the_others(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    file, write = JsonLinesFile(path), os.write
+    file.add({"step": 1})
+
+    def full(descriptor, content):  # takes a part of a line, and then nothing
+        if len(content) < 15:
+            raise OSError(errno.ENOSPC, "full")
+        return write(descriptor, content[:5])
+
+    monkeypatch.setattr(os, "write", full)
+    for step in (2, 3, 4):
+        file.add({"step": step, "loss": 0.5})
+    monkeypatch.setattr(os, "write", write)
+    file.keep(lambda line: line["step"] <= 3)
+    file.add({"step": 4})
+    assert [line["step"] for line in read_metrics(path)] == [1, 2, 3, 4]
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_going_back_waits_for_the_storage(tmp_path, monkeypatch, caplog):
+    sink, keep, refusals = JsonLinesSink(), JsonLinesFile.keep, [OSError("read-only"), OSError("read-only")]
+    sink.start(description(tmp_path, 0))
+    sink.log({"train/loss": 1.0}, 1)
+
+    def refusing(self, wanted):
+        if refusals:
+            raise refusals.pop()
+        keep(self, wanted)
+
+    monkeypatch.setattr(JsonLinesFile, "keep", refusing)
+    sink.go_back(0)
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+    assert "metrics.jsonl is written, after" in caplog.text
 
 
 class Terminal(io.StringIO):

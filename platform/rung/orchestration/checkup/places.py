@@ -8,6 +8,7 @@ from typing import Final
 from rung.data.dataset import ShardDataset
 from rung.data.index import SPLITS
 from rung.data.staging import is_url, manifest_hash
+from rung.model.support import cutoffs_of
 from rung.orchestration.checkup.finding import Finding, Subject, note, ok, problem, refusal
 from rung.orchestration.paths import existing_folder, require_writable
 from rung.training.initial import load_model
@@ -91,10 +92,9 @@ def check_weights(subject: Subject) -> Finding:
         return ok("no run starts here" if subject.kind else "give --config FILE to look at its weights")
     try:
         network = load_model(model)
-        converter = network.graph_converter
         for config in subject.data.values():
             if not is_url(config.path) and Path(config.path).expanduser().is_dir():
-                ShardDataset(config.path).check_cutoffs(converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+                ShardDataset(config.path).check_cutoffs(cutoffs_of(network))
     except (ValueError, OSError) as error:
         return refusal(error, f"correct model.init {model.init}")
     count = sum(weights.numel() for weights in network.parameters())

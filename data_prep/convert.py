@@ -58,6 +58,9 @@ def prepare(config: PrepareConfig, run_chunks: ChunkMap | None = None) -> Prepar
         LabelsLieError: its energies are not those of the functional that it states.
         WrongUnitError: its labels are in another unit than its kind of source holds.
         OutputError: the output cannot be written, or holds something else.
+        ShardError: the output holds a data set of another version, or a damaged one.
+        UnfinishedError: a worker was lost; the same call goes on behind what is finished.
+        ValueError: source.functional or source.elements names what is not known.
     """
     output = Path(config.output).expanduser().absolute()
     done = _already_prepared(output, config)

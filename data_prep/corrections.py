@@ -1,4 +1,7 @@
-"""MP2020: the Materials Project's corrections of GGA and GGA+U energies, as pymatgen calculates them."""
+"""MP2020: the Materials Project's corrections of GGA and GGA+U energies, as pymatgen calculates them.
+
+The scheme: Wang et al., Sci. Rep. 11, 15496 (2021).
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +15,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 
 from rung.data.record import Reason, RecordError
 
-_PEROXIDE_RANGE: Final = 1.05  # Å relative to the longest bond; what pymatgen's own scheme uses
+_PEROXIDE_RANGE: Final = 1.05  # by how much an O-O bond may be too long to count; what pymatgen's own scheme uses
 _OXYGEN, _SULFUR = 8, 16
 
 
@@ -24,10 +27,13 @@ def mp2020_correction(
     It holds for calculations with the Materials Project's own settings alone, so U and potentials have to be known.
 
     Args:
-        structure: atomic numbers, lattice and fractional coordinates.
+        structure: atomic_numbers (num_atoms,), lattice (3, 3) in Å, rows, and frac_coords (num_atoms, 3).
         functional: `GGA` or `GGA+U`.
         hubbards: U of each element, eV.
         potcars: titles of the potentials ("PAW_PBE Fe_pv 06Sep2000").
+
+    Raises:
+        RecordError: another functional, U or potentials that are not stated, or a calculation outside the scheme.
     """
     if functional not in ("GGA", "GGA+U"):
         raise RecordError(Reason.WRONG_FUNCTIONAL, f"MP2020 corrects GGA and GGA+U; this is {functional}")

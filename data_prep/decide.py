@@ -49,7 +49,7 @@ class Decision:
 
     Attributes:
         reason: (n,) int8, position in `data_prep.facts.REASONS`, or `NO_REASON` for a record that is used.
-        details: of each record that is set aside.
+        details: what was found, by the id of each record that is set aside.
         split: (n,) uint8, position in `rung.data.index.SPLITS`, or `REJECTED`.
     """
 
@@ -140,8 +140,9 @@ def _repetitions(mask: NDArray[np.bool_], *columns: NDArray) -> Iterator[tuple[i
 def _check_functionals(pending: _Pending, index: Index, filters: FilterConfig) -> None:
     """Compare energies with the elemental references of the stated functional and of the others that are known.
 
-    The references of GGA and r2SCAN lie some 20 eV/atom apart for heavy elements. A record is refused if its energy is
-    far from the stated functional's and near another's; elements where the two agree cannot be told apart, and pass.
+    The references of GGA and r2SCAN lie 20 (In) to 70 eV/atom (U) apart for heavy elements. A record is refused if its
+    energy is far from the stated functional's and near another's; elements where the two agree cannot be told apart,
+    and pass.
     """
     with_energy = index.labels & Labels.ENERGY > 0
     for functional in sorted(set(index.functional[pending.kept].tolist())):
@@ -223,9 +224,9 @@ def _refuse_outliers(pending: _Pending, index: Index, facts: FactsTable, filters
 def robust_residuals(index: Index, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Energies per atom above a reference fitted to these records, from their median: (len(rows),), eV/atom.
 
-    The fit minimises Huber's loss by reweighting: what lies far out counts by its distance and not by its square, so
-    that absurd energies do not hide themselves in the reference. An element that only such records contain is fitted
-    to them, and they cannot be judged.
+    The fit minimises Huber's loss (Huber 1964) by reweighting: what lies far out counts by its distance and not by its
+    square, so that absurd energies do not hide themselves in the reference. An element that only such records contain
+    is fitted to them, and they cannot be judged.
     """
     above = np.zeros(len(rows))
     weights = np.ones(len(rows))
@@ -241,7 +242,7 @@ def robust_residuals(index: Index, rows: NDArray[np.int64]) -> NDArray[np.float6
 
 
 def spread(values: NDArray[np.float64]) -> float:
-    """Standard deviation by the median absolute deviation from the median; 0 where there are too few values."""
+    """Standard deviation of values (n,) by their median absolute deviation, in their unit; 0 of fewer than 20."""
     if len(values) < _FEWEST_FOR_ROBUST:
         return 0.0
     return float(_MAD_TO_STD * np.median(np.abs(values - np.median(values))))

@@ -32,7 +32,9 @@ def finish(
         origin: of the set.
 
     Raises:
+        ShardError: a file of a shard is missing or damaged.
         LabelsLieError: most records of a functional have energies of another one.
+        WrongUnitError: most labels are in another unit.
     """
     names = [shard.name for shard in shards]
     index, facts = Index(folder, names), FactsTable.load(folder, names)

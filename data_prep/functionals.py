@@ -13,6 +13,9 @@ VASP_TAGS: Final = frozenset(
 )
 """The tags of VASP that are asked here."""
 
+DEFAULT_NELM: Final = 60
+"""Electronic steps that VASP allows where no NELM is given."""
+
 _FUNCTIONALS: Final = {
     "gga": "GGA",
     "pbe": "GGA",
@@ -71,7 +74,7 @@ _DISPERSION: Final = {
     4: "dDsC",
     3: "ULG",
 }
-"""What VASP's IVDW adds to the functional."""
+"""What VASP's IVDW adds to the functional (VASP's manual, tag IVDW)."""
 
 _NOT_SET: Final = ("", "--", "none", "f", ".false.", "false")
 """What VASP writes for a tag that was not given."""

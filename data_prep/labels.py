@@ -39,10 +39,13 @@ def material_name(raw: str) -> str:
 
 
 def mptrj_energy(frame: Mapping[str, Any], num_atoms: int, choice: EnergyChoice) -> tuple[float | None, str | None]:
-    """Total energy of an MPtrj frame in eV, and the key it came from.
+    """Total energy of an MPtrj frame in eV, and the key it came from; None twice where there is none.
 
     "corrected" is CHGNet's label, `energy_per_atom` (MP2020 corrections included). Sets without corrected energies, as
     MP-r2SCAN, have only `uncorrected_total_energy`, which is then used; the key says so and is counted.
+
+    Raises:
+        RecordError: an energy is no number.
     """
     keys = ["uncorrected_total_energy"]
     if choice == "corrected":
@@ -65,6 +68,9 @@ def vasp_energy(energies: Mapping[str, Any], num_atoms: int, choice: EnergyChoic
         energies: `e_fr_energy`, `e_0_energy` and `e_wo_entrp` of the step, eV.
         num_atoms: in the cell.
         choice: which of them.
+
+    Raises:
+        RecordError: it is missing, misplaced, or no number.
     """
     free = optional_number(energies, _VASP_ENERGIES["free"])
     key = _VASP_ENERGIES.get(choice, _VASP_ENERGIES["free"])
@@ -83,9 +89,12 @@ def vasp_energy(energies: Mapping[str, Any], num_atoms: int, choice: EnergyChoic
 
 
 def entry_energy(entry: Mapping[str, Any], num_atoms: int, choice: EnergyChoice) -> tuple[float | None, str | None]:
-    """Total energy of an entry (pymatgen's, or a row of a table) in eV, and the key it came from.
+    """Total energy of an entry (pymatgen's, or a row of a table) in eV, and the key it came from; None twice without.
 
     "corrected" adds the correction that the entry carries, or takes its `corrected_energy`.
+
+    Raises:
+        RecordError: the correction is missing, or an energy is no number.
     """
     energy = optional_number(entry, "energy")
     if energy is None:
@@ -105,7 +114,11 @@ def entry_energy(entry: Mapping[str, Any], num_atoms: int, choice: EnergyChoice)
 
 
 def optional_number(frame: Mapping[str, Any], key: str) -> float | None:
-    """The number under a key; None where the key is absent or null."""
+    """The number under a key; None where the key is absent or null.
+
+    Raises:
+        RecordError: there is something else, or a number that no float holds.
+    """
     value = frame.get(key)
     if value is None:
         return None
@@ -118,12 +131,20 @@ def optional_number(frame: Mapping[str, Any], key: str) -> float | None:
 
 
 def vasp_stress(value: Any) -> NDArray[np.float32] | None:
-    """A stress in kbar with VASP's sign, (3, 3) or Voigt (6,), as a tensor in GPa, positive under tension."""
+    """A stress in kbar with VASP's sign, (3, 3) or Voigt (6,), as a tensor (3, 3) in GPa, positive under tension.
+
+    Raises:
+        RecordError: it has another shape, or is no array of numbers.
+    """
     return None if value is None else vasp_stress_to_gpa(_stress(value)).astype(np.float32)
 
 
 def ase_stress(value: Any) -> NDArray[np.float32] | None:
-    """A stress in eV/Å³ with ASE's sign, (3, 3), (9,) or Voigt (6,), as a tensor in GPa, positive under tension."""
+    """A stress in eV/Å³ with ASE's sign, (3, 3), (9,) or Voigt (6,), as a tensor (3, 3) in GPa, positive under tension.
+
+    Raises:
+        RecordError: it has another shape, or is no array of numbers.
+    """
     return None if value is None else ase_stress_to_gpa(_stress(value)).astype(np.float32)
 
 
@@ -140,7 +161,11 @@ def _stress(value: Any) -> NDArray[np.float64]:
 
 
 def site_magmoms(structure: Mapping[str, Any]) -> Any:
-    """The moments kept as site properties, one per atom in μB; None unless every site has one."""
+    """The moments (num_atoms,) kept as site properties, μB; None unless every site has one.
+
+    Raises:
+        RecordError: the properties of a site are no object.
+    """
     moments = []
     for site in structure["sites"]:
         properties = site.get("properties") or {}

@@ -46,6 +46,9 @@ def lines_of(folder: Path, reason: Reason | None = None, name: str | None = None
         folder: of the data set.
         reason: of the lines; any if None.
         name: material, or material/frame; any if None.
+
+    Raises:
+        ShardError: it is missing or damaged.
     """
     for line in read_quarantine(folder):
         names = (line["material_id"], f"{line['material_id']}/{line['frame_id']}")
@@ -62,6 +65,8 @@ def restore(folder: Path, record_ids: Sequence[int]) -> dict[str, Any]:
     Raises:
         NotThereError: a record is not in the quarantine.
         ShardError: the folder holds no data set.
+        LabelsLieError: with these records, most of a functional have energies of another one.
+        WrongUnitError: with these records, most labels are in another unit.
         OutputError: it cannot be written.
     """
     folder = folder.expanduser().absolute()

@@ -90,7 +90,11 @@ def read_quarantine(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def unreadable_frames(folder: Path) -> Iterator[Rejection]:
-    """The frames of a quarantine that gave no record."""
+    """The frames of a quarantine that gave no record.
+
+    Raises:
+        ShardError: it is missing or damaged.
+    """
     for line in read_quarantine(folder):
         if line.pop("record_id") is None:
             yield Rejection(**line)

@@ -48,6 +48,7 @@ def repair(folder: Path, source_path: str | None = None) -> list[str]:
         ShardError: the folder holds no data set.
         RepairError: the source is not the one that the set was made from, or a shard comes out otherwise.
         BrokenFileError: the source cannot be read.
+        OSError: the folder cannot be written.
     """
     manifest, _ = read_manifest(folder)
     damaged = [shard for shard in manifest.shards if _damaged_files(folder, shard)]

@@ -28,6 +28,10 @@ class Journal:
     Args:
         folder: of the shards.
         identity: of the input and the settings; what was made from others is not gone on with.
+
+    Attributes:
+        shards: those that are finished, in order.
+        was_other: whether the folder was begun with another identity; it then counts as empty.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -54,6 +58,11 @@ class ShardStore:
     """Stores outcomes behind the shards that are finished already.
 
     Use as a context manager: leaving it by an exception removes the unfinished shard and keeps the finished ones.
+
+    Args:
+        folder: of the shards; what belongs to none that is finished is removed.
+        journal: of the folder.
+        max_bytes: size of its records at which a shard is finished.
 
     Attributes:
         next_frame: number of the raw frame whose outcome comes next.

@@ -57,7 +57,11 @@ class StructureFiles(FileSource):
         super().__init__("structures", sizes_of(expand(paths, _FOLDER)))
 
     def frames(self) -> Iterator[RawFrame]:
-        """Stream raw frames: path is file and name inside it, position the number through all files."""
+        """Stream raw frames: path is file and name inside it, position the number through all files.
+
+        Raises:
+            BrokenFileError: a file is damaged, or of a format that nobody knows.
+        """
         position = 0
         for path in self._paths:
             for name, payload in self._payloads(path, self._files.open(path)):

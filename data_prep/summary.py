@@ -16,9 +16,9 @@ class PrepareSummary:
         output: folder of the data set.
         records_read: raw records.
         records_kept: records in use.
-        records_rejected: rejected records by reason.
+        records_rejected: frames that are not used, by reason.
         shards: number of shards.
-        num_bytes: size of the shards and their indices.
+        num_bytes: size of the shards with their indices and facts.
         seconds: wall time.
         reused: True if the data set was already there and nothing was done.
     """

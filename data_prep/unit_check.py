@@ -13,7 +13,7 @@ _IN_EV: Final[Mapping[str, float]] = {
     "kcal/mol": 1 / 23.060548,
     "meV": 1e-3,
 }
-"""eV in one of each unit that energies come in."""
+"""eV in one of each unit that energies come in (CODATA 2018)."""
 
 _PER_ATOM: Final = "eV per atom"
 _FEWEST: Final = 5  # records

@@ -48,7 +48,11 @@ class Verification:
     problems: tuple[str, ...]
 
     def require_sound(self) -> None:
-        """Raise `ShardError` with the problems, if there are any."""
+        """Refuse a set with problems.
+
+        Raises:
+            ShardError: names them.
+        """
         if self.problems:
             raise ShardError(f"{self.folder} is damaged: {'; '.join(self.problems)}. Prepare it again")
 

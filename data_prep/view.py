@@ -50,11 +50,11 @@ class SetView:
         return cls(folder, manifest, Index(folder, names), FactsTable.load(folder, names))
 
     def rows(self, functional: str) -> NDArray[np.int64]:
-        """The used records of a functional."""
+        """The used records of a functional: (n,) row numbers."""
         return np.flatnonzero(self.kept & (self.index.functional == functional.encode()))
 
     def measured(self, column: int) -> dict[str, NDArray[np.float64]]:
-        """The numbers of one of `MEASURES` that are there, by functional; functionals without any are left out."""
+        """The numbers (n,) of one of `MEASURES` that are there, by functional; functionals without any are left out."""
         values = {name: self.facts.measures[self.rows(name), column] for name in self.functionals}
         return {name: found[np.isfinite(found)] for name, found in values.items() if np.isfinite(found).any()}
 

@@ -40,7 +40,7 @@ def submit(cluster: LocalCluster, name: str) -> int:
 
 
 def main() -> int:
-    """Run all jobs, one after the other."""
+    """Run all jobs, one after the other; 0, 1 where one failed, 130 where it was interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing stays behind
     print("Starting a head and two workers with two CPUs each ...", flush=True)
     with LocalCluster() as cluster:

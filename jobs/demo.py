@@ -27,7 +27,7 @@ def run(command: str) -> dict[str, Any]:
 
 
 def row(name: str, errors: dict[str, float]) -> str:
-    """One line of the table of mean absolute errors."""
+    """One line of the table of mean absolute errors (eV/atom, eV/Å, GPa, μB), in the units of its head."""
     values = (errors["energy_mae"] * 1e3, errors["force_mae"] * 1e3, errors["stress_mae"], errors["magmom_mae"])
     return f"{name:44}{values[0]:10.1f}{values[1]:10.1f}{values[2]:10.3f}{values[3]:10.3f}"
 

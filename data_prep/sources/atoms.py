@@ -53,6 +53,10 @@ class AtomTable(FileSource):
     Args:
         config: of the source.
         name: of the data set.
+
+    Raises:
+        BrokenFileError: a file cannot be opened.
+        ValueError: source.functional is not known.
     """
 
     chunk = JSON_CHUNK

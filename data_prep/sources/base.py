@@ -91,7 +91,11 @@ class Source(Protocol):
         ...
 
     def frames(self) -> Iterator[RawFrame]:
-        """Stream the raw frames in a fixed order; may be called once."""
+        """Stream the raw frames in a fixed order; may be called once.
+
+        Raises:
+            BrokenFileError: the input cannot be read to its end.
+        """
         ...
 
     def identity(self) -> dict[str, Any]:

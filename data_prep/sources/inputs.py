@@ -60,7 +60,7 @@ def _files(path: str, pattern: re.Pattern[str]) -> list[str]:
 
 
 def walk(root: str) -> Iterator[tuple[str, str, int]]:
-    """Every file below a folder as (its path or URL, its path from the folder, its size), by name.
+    """Every file below a folder as (its path or URL, its path from the folder, its size in bytes), by name.
 
     Links to folders are followed, each folder once. A file, rather than a folder, is itself.
 
@@ -108,7 +108,11 @@ def _walk_local(root: str) -> Iterator[tuple[str, str, int]]:
 
 
 class InputFiles:
-    """Opens files one after the other and keeps what is known of them: bytes read, sizes, hashes."""
+    """Opens files one after the other and keeps what is known of them: bytes read, sizes, hashes.
+
+    Args:
+        sizes: of the files in order, bytes.
+    """
 
     def __init__(self, sizes: dict[str, int]) -> None:
         self._sizes = sizes
@@ -119,7 +123,11 @@ class InputFiles:
         self._gzip = False
 
     def open(self, path: str) -> RawFile:
-        """Open a file, and close the one before it."""
+        """Open a file, and close the one before it, which is read to its end.
+
+        Raises:
+            BrokenFileError: one of the two cannot be read.
+        """
         self._finish()
         self._open = RawFile(path)
         self._gzip |= self._open.is_gzip
@@ -196,7 +204,11 @@ class FileSource:
 
 
 def sizes_of(paths: Sequence[str]) -> dict[str, int]:
-    """Size of each file in bytes; opening them says what cannot be read before any work is done."""
+    """Size of each file in bytes; opening them says what cannot be read before any work is done.
+
+    Raises:
+        BrokenFileError: a file cannot be opened, is empty, or of a kind that is never read.
+    """
     sizes = {}
     for path in paths:
         with RawFile(path) as file:

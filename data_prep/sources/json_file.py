@@ -28,6 +28,9 @@ class JsonFile(FileSource):
         parser: what turns its frames into records.
         layout: from a file's beginning, the depth of its records and the key they stand under (None: any).
         cut: the frames of one record, where it holds several.
+
+    Raises:
+        BrokenFileError: a path cannot be opened, or names no file.
     """
 
     chunk = JSON_CHUNK
@@ -69,7 +72,11 @@ class FrameParser(ABC):
 
     @abstractmethod
     def parse_frame(self, frame: RawFrame) -> ParsedFrame:
-        """Turn one raw frame into a record; `RecordError` refuses it."""
+        """Turn one raw frame into a record.
+
+        Raises:
+            RecordError: it cannot become one.
+        """
 
     def names(self, frame: RawFrame) -> tuple[str, str]:
         """Material and frame id for the list of rejections, as far as they are known without parsing."""

@@ -1,4 +1,4 @@
-"""MatPES: complete records with their own functional, in any of the layouts its files come in.
+"""MatPES (Kaplan et al., arXiv 2503.04070): complete records with their own functional, in any layout of its files.
 
 A JSON list, `{"samples": [...]}`, JSON lines, or `{any key: record}` as the element references; plain or gzip.
 """
@@ -12,13 +12,13 @@ from data_prep.labels import material_name, optional_number, site_magmoms, vasp_
 from data_prep.sources.base import ParsedFrame, RawFrame
 from data_prep.sources.json_file import FrameParser, JsonFile
 from data_prep.sources.payload import load_object, read_structure, required
+from data_prep.sources.scan import open_brackets
 from rung.config.preparation import SourceConfig
 from rung.data.record import Reason, RecordError, StructureRecord
 
 _SAMPLES: Final = "samples"
 _SAMPLES_LIST: Final = re.compile(rb'"samples"\s*:\s*\[')
 _STRUCTURE_KEY: Final = re.compile(rb'"structure"\s*:')
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,6 @@ def _layout(head: bytes) -> tuple[int, str | None]:
     structure = _STRUCTURE_KEY.search(head)
     if structure is None:
         return 1, None
-    before = _STRING.sub(b"", head[: structure.start()])
-    depth = sum(map(before.count, (b"{", b"["))) - sum(map(before.count, (b"}", b"]"))) - 1
+    depth = open_brackets(head[: structure.start()]) - 1
     # Beside the samples, such a file may describe itself in other objects of the same depth.
     return max(depth, 0), _SAMPLES if depth == 2 and _SAMPLES_LIST.search(head) else None

@@ -1,5 +1,7 @@
 """MPtrj and sets in its layout (MP-r2SCAN): one JSON object `{material id: {frame id: frame}}`, plain or gzip.
 
+MPtrj: Deng et al., Nat. Mach. Intell. 5, 1031 (2023). MP-r2SCAN: Huang et al., arXiv 2504.05565.
+
 The file does not say whether a frame was calculated with GGA or with GGA+U; Materials Project chose by chemistry.
 Every frame is recorded as the functional of the config, GGA unless it says otherwise.
 """

@@ -18,7 +18,11 @@ _ATOMIC_NUMBERS: Final = {Element.from_Z(z).symbol: z for z in range(1, 119)} | 
 
 
 def load_object(frame: RawFrame) -> dict[str, Any]:
-    """Parse the bytes of a frame, which have to be a JSON object."""
+    """Parse the bytes of a frame, which have to be a JSON object.
+
+    Raises:
+        RecordError: they are something else.
+    """
     try:
         value = orjson.loads(frame.payload)
     except orjson.JSONDecodeError:
@@ -29,7 +33,11 @@ def load_object(frame: RawFrame) -> dict[str, Any]:
 
 
 def required(mapping: Mapping[str, Any], key: str, kind: type[dict] | type[list]) -> Any:
-    """The object or list under a key that has to be there."""
+    """The object or list under a key that has to be there.
+
+    Raises:
+        RecordError: there is none, or something else.
+    """
     value = mapping.get(key)
     if value is None:
         raise RecordError(Reason.MISSING_KEY, f"{key} is missing; found the keys {', '.join(sorted(mapping))[:200]}")
@@ -39,7 +47,11 @@ def required(mapping: Mapping[str, Any], key: str, kind: type[dict] | type[list]
 
 
 def read_structure(structure: Mapping[str, Any]) -> dict[str, Any]:
-    """Atomic numbers (num_atoms,), lattice (3, 3) in Å and fractional coordinates (num_atoms, 3) of pymatgen's JSON."""
+    """Atomic numbers (num_atoms,), lattice (3, 3) in Å and fractional coordinates (num_atoms, 3) of pymatgen's JSON.
+
+    Raises:
+        RecordError: a part is missing or damaged, a site is shared or partly empty, or the cell is not periodic.
+    """
     lattice = required(structure, "lattice", dict)
     if lattice.get("pbc") not in (None, True, [True, True, True]):
         raise RecordError(
@@ -57,7 +69,11 @@ def read_structure(structure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def atomic_numbers(symbols: Sequence[str]) -> NDArray[np.int64]:
-    """Atomic numbers of elements given by their symbols."""
+    """Atomic numbers (n,) of elements given by their symbols.
+
+    Raises:
+        RecordError: a symbol is none of an element.
+    """
     unknown = [symbol for symbol in symbols if symbol not in _ATOMIC_NUMBERS]
     if unknown:
         raise RecordError(Reason.UNKNOWN_ELEMENT, f"there is no element {unknown[0][:20]!r}")

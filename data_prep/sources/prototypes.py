@@ -21,7 +21,7 @@ CATIONS: Final[dict[int, str]] = {
     4: "Ti Zr Hf Sn Ce Mn Si Ge V Mo W Ru Ir Pt",
     5: "V Nb Ta Sb",
 }
-"""Elements that stand at a site of this charge."""
+"""Elements that stand at a site of this charge, e."""
 
 ANIONS: Final[dict[int, str]] = {-1: "F Cl Br I", -2: "O S Se Te", -3: "N"}
 
@@ -43,7 +43,7 @@ class Prototype:
         lattice: rows, for a = 1.
         sites: for each role (A, B, X) the fractional coordinates of its atoms.
         bonds: nearest pairs of roles with their distance for a = 1.
-        charges: the charges that the roles may have together.
+        charges: the charges that the roles may have together, e.
     """
 
     name: str
@@ -239,7 +239,11 @@ def elements_for(charge: int) -> Sequence[str]:
 
 
 def lattice_constant(prototype: Prototype, symbols: Sequence[str], charges: Sequence[int]) -> float:
-    """The smallest a, in Å, at which no nearest pair is closer than the sum of its radii."""
+    """The smallest a, in Å, at which no nearest pair is closer than the sum of its radii (pymatgen's table).
+
+    Raises:
+        ValueError: the table has no radius of an element with its charge.
+    """
     radii = [_radius(symbol, charge) for symbol, charge in zip(symbols, charges, strict=True)]
     return max((radii[i] + radii[j]) / length for i, j, length in prototype.bonds)
 

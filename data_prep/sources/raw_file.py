@@ -64,8 +64,16 @@ class RawFile:
     Args:
         path: a local path, or a URL that fsspec knows (s3://, gs://, https://, ...).
 
+    Attributes:
+        path: as given.
+        num_bytes: size of the file on disk; 0 where a server does not say.
+        given: decompressed bytes read so far.
+        is_gzip: whether it is gzip.
+        is_compressed: whether it is gzip or bzip2.
+
     Raises:
-        BrokenFileError: the file cannot be opened, is empty, or of a kind that is never read.
+        BrokenFileError: the file cannot be opened, is empty, or of a kind that is never read. Reading raises it too,
+            where the file is damaged, cut short, or out of reach.
     """
 
     def __init__(self, path: str | Path) -> None:

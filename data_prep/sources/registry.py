@@ -27,8 +27,8 @@ def open_source(config: SourceConfig) -> Source:
     """Open the data set that the config names.
 
     Raises:
-        BrokenFileError: its files cannot be opened.
-        ValueError: the functional that it states is not known.
+        BrokenFileError: its files cannot be opened, or the Materials Project does not answer.
+        ValueError: the functional that it states is not known, or the surrogate cannot build with its elements.
     """
     asks = config.kind == "mp_api" and not config.paths
     module, _, function = (_LIVE if asks else _OPENERS[config.kind]).partition(":")

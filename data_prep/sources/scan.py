@@ -35,6 +35,7 @@ _CLOSER_OF: Final = {ord("{"): ord("}"), ord("["): ord("]")}
 _BOM: Final = b"\xef\xbb\xbf"
 _ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
+_QUOTED: Final = re.compile(_STRING, re.DOTALL)
 _SPACE: Final = rb"[ \t\r\n]*"
 _LEAD: Final = re.compile(
     _SPACE + rb"(,?)" + _SPACE + rb"(?:(" + _STRING + rb")" + _SPACE + rb":)?" + _SPACE, re.DOTALL
@@ -174,6 +175,12 @@ class Scanner:
         keys = " > ".join(container.key for container in self._open[1:])
         inside = f", inside {keys}" if keys else ""
         return BrokenFileError(f"{self._name}, byte {self._start + position:,}{inside}: {what}")
+
+
+def open_brackets(text: bytes) -> int:
+    """How many brackets are open at the end of a JSON text; those in strings are none."""
+    bare = _QUOTED.sub(b"", text)
+    return sum(map(bare.count, (b"{", b"["))) - sum(map(bare.count, (b"}", b"]")))
 
 
 def _shallow_brackets(buffer: bytes, level: int, depth: int) -> list[int]:

@@ -41,7 +41,7 @@ _CHUNK: Final = 64
 _DOUBLED: Final = 0.15  # share of materials whose cell is doubled
 _SMALL_CELL: Final = 5  # atoms; larger cells are not doubled
 _SIZE: Final = (0.97, 1.06)  # lattice constant relative to the sum of radii
-_STRAIN: Final = 0.02
+_STRAIN: Final = 0.02  # standard deviation of a component
 _DISPLACEMENT: Final = (0.01, 0.12)  # Å, range of the standard deviation
 
 
@@ -141,7 +141,11 @@ class SurrogateSource:
 
 
 def open_surrogate(config: SourceConfig, name: str) -> SurrogateSource:
-    """Open the surrogate for one functional."""
+    """Open the surrogate for one functional.
+
+    Raises:
+        ValueError: there is no such functional, or no structure of the elements asked for.
+    """
     if config.functional not in MODEL_OF:
         raise ValueError(f"source.functional is {config.functional!r}; the surrogate has {' and '.join(MODEL_OF)}")
     known = {symbol for charge in _CHARGES for symbol in elements_for(charge)}

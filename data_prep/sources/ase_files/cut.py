@@ -103,7 +103,11 @@ def dumped_atoms(atoms: Atoms) -> bytes:
 
 
 def content(frame: RawFrame) -> dict[str, Any]:
-    """Structure and labels of a frame, be it the text of extended XYZ or JSON."""
+    """Structure and labels of a frame, be it the text of extended XYZ or JSON; units as in the file.
+
+    Raises:
+        RecordError: it is neither.
+    """
     if frame.payload.lstrip()[:1] == b"{":
         return load_object(frame)
     try:

@@ -83,6 +83,10 @@ class AseFiles(FileSource):
     Args:
         config: of the source.
         name: of the data set.
+
+    Raises:
+        BrokenFileError: a path cannot be opened, or names no file.
+        ValueError: source.functional is not known.
     """
 
     chunk = JSON_CHUNK
@@ -117,7 +121,14 @@ def open_ase(config: SourceConfig, name: str) -> AseFiles:
 
 
 def structure_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Atomic numbers, lattice (Å) and fractional coordinates of a frame of ASE (numbers, positions, cell, pbc)."""
+    """The structure of a frame of ASE (numbers, positions and cell in Å, pbc).
+
+    Returns:
+        atomic_numbers (num_atoms,), lattice (3, 3) in Å, rows, and frac_coords (num_atoms, 3).
+
+    Raises:
+        RecordError: a key is missing, the cell is not periodic all three ways, or the arrays do not fit together.
+    """
     numbers, cell, pbc = (required(raw, key, list) for key in ("numbers", "cell", "pbc"))
     if pbc != [True, True, True]:
         raise RecordError(Reason.MALFORMED, f"the cell has pbc {pbc!r:.60}; it must be periodic all three ways")

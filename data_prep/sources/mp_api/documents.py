@@ -11,19 +11,24 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from data_prep.corrections import mp2020_correction
-from data_prep.functionals import functional_name, known_functional, vasp_functional, vasp_task_type, with_u
+from data_prep.functionals import (
+    DEFAULT_NELM,
+    functional_name,
+    known_functional,
+    vasp_functional,
+    vasp_task_type,
+    with_u,
+)
 from data_prep.labels import entry_energy, material_name, optional_number, vasp_energy, vasp_stress
 from data_prep.sources.base import ParsedFrame, RawFrame
 from data_prep.sources.inputs import read_materials
 from data_prep.sources.json_file import FrameParser, JsonFile
 from data_prep.sources.mp_api.cut import cut_document
 from data_prep.sources.payload import load_object, read_structure, required
+from data_prep.sources.scan import open_brackets
 from rung.config.preparation import EnergyChoice, SourceConfig
 from rung.data.record import Reason, RecordError, StructureRecord
 
-_NELM: Final = 60  # VASP's own default
-
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _DATA_LIST: Final = re.compile(rb'"data"\s*:\s*\[')
 _DOCUMENT_KEY: Final = re.compile(rb'"(?:calcs_reversed|structure|task_id|entry_id|nsites)"\s*:')
 
@@ -150,16 +155,10 @@ def document_parser(config: SourceConfig, name: str) -> DocumentParser:
 def _layout(head: bytes) -> tuple[int, str | None]:
     """Depth of the documents and the key they stand under."""
     listed = _DATA_LIST.search(head)
-    if listed is not None and _depth(head[: listed.start()]) == 1:
+    if listed is not None and open_brackets(head[: listed.start()]) == 1:
         return 2, "data"
     key = _DOCUMENT_KEY.search(head)
-    return max(_depth(head[: key.start()]) - 1, 0) if key else 1, None
-
-
-def _depth(text: bytes) -> int:
-    """How many brackets are open at the end of a JSON text."""
-    bare = _STRING.sub(b"", text)
-    return sum(map(bare.count, (b"{", b"["))) - sum(map(bare.count, (b"}", b"]")))
+    return max(open_brackets(head[: key.start()]) - 1, 0) if key else 1, None
 
 
 def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -204,7 +203,7 @@ def _potcars(raw: Mapping[str, Any]) -> list[str]:
 
 def _converged(raw: Mapping[str, Any], tags: Mapping[str, Any]) -> bool | None:
     """As many electronic steps as VASP was allowed to make are a sign that it gave up."""
-    steps, most = optional_number(raw, "num_electronic_steps"), tags.get("NELM", _NELM)
+    steps, most = optional_number(raw, "num_electronic_steps"), tags.get("NELM", DEFAULT_NELM)
     if steps is None or not tags or not isinstance(most, int | float):
         return None
     return steps < most

@@ -31,6 +31,9 @@ class LiveTasks:
         config: of the source.
         name: of the data set.
         client: an open `mp_api.client.MPRester`.
+
+    Raises:
+        BrokenFileError: the project does not answer, or has no tasks of these materials.
     """
 
     chunk = JSON_CHUNK

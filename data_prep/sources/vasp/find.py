@@ -30,7 +30,15 @@ class Run:
 
 
 def find_runs(roots: tuple[str, ...], materials: Mapping[str, str]) -> tuple[dict[str, int], list[Run]]:
-    """Sizes of the files, and the runs in the order of their places."""
+    """Sizes of the files in bytes, and the runs in the order of their places.
+
+    Args:
+        roots: folders, local or URLs.
+        materials: material id of each folder that does not go by its own name.
+
+    Raises:
+        BrokenFileError: a folder cannot be read.
+    """
     sizes: dict[str, int] = {}
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for root in roots:

@@ -68,7 +68,16 @@ def read_incar(text: str) -> dict[str, str]:
 
 
 def read_outcar_step(text: str) -> dict[str, Any]:
-    """The arrays of a step by name: lattice, positions (Å), forces, stress, energies; None where they are absent."""
+    """What a step holds, by name; None where it is absent.
+
+    Returns:
+        rows of text, not yet numbers: lattice (3, 3) and positions (num_atoms, 3), Å; forces (num_atoms, 3), eV/Å;
+        stress, Voigt (6,), kbar with VASP's sign. Beside them energies by VASP's key, eV; the number of electronic
+        steps, and whether they converged.
+
+    Raises:
+        RecordError: the step has no energy, or a stress of other components.
+    """
     lines = text.splitlines()
     free, others = _FREE.findall(text), _OTHER.findall(text)
     if not free:
@@ -92,7 +101,11 @@ def read_outcar_step(text: str) -> dict[str, Any]:
 
 
 def read_moments(text: str) -> NDArray[np.float32] | None:
-    """The moments (num_atoms,) of a step, μB: the last that it has; their length where they have a direction."""
+    """The moments (num_atoms,) of a step, μB: the last that it has; their length where they have a direction.
+
+    Raises:
+        RecordError: the tables of the three directions are of different length.
+    """
     lines = text.splitlines()
     axes = [_table(lines, f"magnetization ({axis})", 4) for axis in "xyz"]
     if axes[0] is None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.corrections import mp2020_correction
-from data_prep.functionals import vasp_functional, vasp_hubbard_u, vasp_task_type
+from data_prep.functionals import DEFAULT_NELM, vasp_functional, vasp_hubbard_u, vasp_task_type
 from data_prep.labels import material_name, vasp_energy, vasp_stress
 from data_prep.sources.base import ParsedFrame, RawFrame
 from data_prep.sources.json_file import FrameParser
@@ -19,7 +19,6 @@ from data_prep.sources.vasp.vasprun import read_vasprun_step
 from rung.config.preparation import EnergyChoice
 from rung.data.record import Reason, RecordError, StructureRecord
 
-_NELM: Final = 60  # VASP's own default
 _SAME_ENERGY: Final = 1e-5  # eV between the two files of one step
 
 
@@ -118,6 +117,6 @@ def _converged(read: Mapping[str, Any], tags: Mapping[str, Any]) -> bool | None:
         return read["converged"]
     steps = read["electronic_steps"]
     try:
-        return None if not steps else steps < int(tags.get("NELM", _NELM))
+        return None if not steps else steps < int(tags.get("NELM", DEFAULT_NELM))
     except (TypeError, ValueError):
         return None

@@ -71,7 +71,11 @@ class StepFrame:
 
     @classmethod
     def load(cls, frame: RawFrame) -> Self:
-        """Read it back; `RecordError` refuses a step that is broken, or a frame that is none."""
+        """Read it back.
+
+        Raises:
+            RecordError: the step is broken, or the frame is none.
+        """
         raw = load_object(frame)
         step = required(raw, "step", dict)
         if step.get("broken"):

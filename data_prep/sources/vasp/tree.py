@@ -37,6 +37,10 @@ class VaspTree(FileSource):
     Args:
         config: of the source.
         name: of the data set.
+
+    Raises:
+        BrokenFileError: a folder or source.materials cannot be read, or there is no run.
+        ValueError: source.functional is not known.
     """
 
     chunk = _CHUNK

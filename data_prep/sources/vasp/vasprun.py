@@ -51,7 +51,15 @@ def cut_vasprun(file: RawFile) -> Iterator[Step]:
 
 
 def read_vasprun_step(text: str) -> dict[str, Any]:
-    """The arrays of a step by name: lattice, frac_coords, forces, stress, energies; None where they are absent."""
+    """What a step holds, by name; None where it is absent.
+
+    Returns:
+        rows of text, not yet numbers: lattice (3, 3), Å; frac_coords (num_atoms, 3); forces (num_atoms, 3), eV/Å;
+        stress (3, 3), kbar with VASP's sign. Beside them energies by VASP's key, eV; the number of electronic steps.
+
+    Raises:
+        RecordError: the step is not XML, or has no energy.
+    """
     try:
         step = ET.fromstring(text)  # noqa: S314 - the text has no head, so it cannot define entities
     except ET.ParseError as error:

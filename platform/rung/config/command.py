@@ -95,7 +95,11 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
 
 
 def parse_overrides(tree: type[Section], overrides: Mapping[str, str]) -> dict[str, Any]:
-    """Values from their text: what YAML reads where the key takes that, else the text (a run may be named 123)."""
+    """Values from their text: what YAML reads where the key takes that, else the text (a run may be named 123).
+
+    Raises:
+        ConfigError: a text is not YAML.
+    """
     settings = {setting.key: setting for group in groups(tree) for setting in group.settings}
     parsed: dict[str, Any] = dict(overrides)
     for key in overrides.keys() & settings.keys():

@@ -77,7 +77,9 @@ class SourceConfig(Section):
     )
     dataset: str | None = setting(None, "name kept with every record; the file's name if absent")
     energy: EnergyChoice | None = setting(
-        None, "which energy is the label; if absent, corrected for mptrj, free for VASP and tasks, else the file's own"
+        None,
+        "which energy is the label; if absent, corrected for mptrj, free for VASP and tasks, else the file's own;"
+        " mp2020: VASP's own plus the Materials Project's corrections (Wang et al., Sci. Rep. 11, 15496 (2021))",
     )
     materials: str | None = setting(
         None, "vasp, mp_api: JSON file {folder or task id: material id}, which the split goes by", min_length=1

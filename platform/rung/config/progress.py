@@ -130,7 +130,15 @@ def loading() -> AbstractContextManager[None]:
 
 
 def progress_bar(what: str, total: int, unit: str, *, done: int = 0, delay: float = 0.0) -> LiveBar:
-    """A bar on stderr with the time left, which goes when it is closed; nothing where there is no terminal."""
+    """A bar on stderr with the time left, which goes when it is closed; nothing where there is no terminal.
+
+    Args:
+        what: is done.
+        total: amount of work.
+        unit: see `followed`.
+        done: amount that is done already.
+        delay: seconds before it is drawn.
+    """
     scaled = unit == "B"
     return LiveBar(
         desc=what,

@@ -23,7 +23,11 @@ MUTABLE: Final = (
 
 
 class SchedulerConfig(Section):
-    """When a trial that does badly is stopped, or takes over a better one."""
+    """When a trial that does badly is stopped, or takes over a better one.
+
+    asha: Li et al. 2018, arXiv 1810.05934; median: Golovin et al. 2017 (Google Vizier); pbt: Jaderberg et al. 2017,
+    arXiv 1711.09846.
+    """
 
     kind: Literal["asha", "median", "pbt", "none"] = setting(
         "asha",

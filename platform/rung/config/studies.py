@@ -34,7 +34,9 @@ class StudyConfig(Section):
 
     output: str = setting(..., "folder for summary.json, report.html and the runs", min_length=1)
     base: TrainConfig = setting(
-        ..., "the budget that all runs share; its run.name, run.storage, run.seed and reference.mode are replaced"
+        ...,
+        "the budget that all runs share; its run.name, run.storage, run.seed, reference.mode and reference.start_limit"
+        " are replaced",
     )
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds; the spread over them is the error bar", min_length=1)
     at_a_time: int | None = setting(

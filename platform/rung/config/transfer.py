@@ -6,7 +6,10 @@ from rung.config.section import Section, setting
 
 
 class TransferConfig(Section):
-    """How pretrained weights are moved."""
+    """How pretrained weights are moved.
+
+    Discriminative rates and gradual unfreezing: Howard and Ruder 2018, arXiv 1801.06146; L2-SP: Li et al., ICML 2018.
+    """
 
     layer_decay: float = setting(
         1.0,

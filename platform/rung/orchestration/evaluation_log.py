@@ -26,6 +26,9 @@ def log_evaluation(model: str, output: Path) -> bool:
 
     Returns:
         Whether it was added.
+
+    Raises:
+        ValueError: MLFLOW_TRACKING_URI names no place that MLflow writes to.
     """
     run = Path(model).expanduser().absolute()
     known = run / RUN_ID_NAME

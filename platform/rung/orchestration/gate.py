@@ -26,6 +26,7 @@ def check_start(config: TrainConfig) -> None:
 
     Raises:
         PhysicsError: the weights, or what evaluates them, break a law that every potential obeys.
+        ValueError: weights or data cannot be read.
     """
     folder = RunFolder.of(config)
     if os.environ.get("RANK", "0") != "0" or folder.checkpoints().steps() or not _is_real(config.data.path):

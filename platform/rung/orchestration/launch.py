@@ -33,7 +33,11 @@ def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSum
         context: launcher.kind local: the rank, for a caller that wants to know what it was asked; a new one if absent.
 
     Raises:
-        ValueError: config, data or cluster are at fault; the message says what to change.
+        ValueError: config, data, weights or cluster are at fault; the message says what to change.
+        NonFiniteError: launcher.kind local or torchrun: before the update that would have spoilt the weights.
+        HungRankError: launcher.kind torchrun: a rank did not come to where the others wait for it.
+        LaunchError: launcher.kind ray: the ranks did not start, or ended before the run.
+        KeyboardInterrupt: launcher.kind ray: Ctrl-C; elsewhere it ends in a summary that is not completed.
     """
     config = resolve_paths(config)
     check_devices(config.launcher)

@@ -46,6 +46,9 @@ class LocalCluster:
         cpus: CPUs that each worker offers, whatever this machine has.
         environment: more variables for every node.
         head_flags: more flags of `ray start` for the head.
+
+    Raises:
+        ClusterError: a node did not start; so do the methods that start one.
     """
 
     def __init__(

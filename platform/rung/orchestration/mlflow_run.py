@@ -48,7 +48,11 @@ is told, and a server that comes back is not noticed."""
 
 
 class TrackedRun:
-    """A run in MLflow's books, open for metrics."""
+    """A run in MLflow's books, open for metrics.
+
+    Raises:
+        MlflowException: MLflow does not answer, or refuses; every method may.
+    """
 
     def __init__(self, client: MlflowClient, run_id: str, description: RunDescription) -> None:
         self._client = client

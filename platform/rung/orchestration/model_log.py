@@ -34,7 +34,7 @@ class Publication:
 
     @property
     def digest(self) -> str:
-        """What tells whether two models are the same."""
+        """SHA-256 of the weights: what tells whether two models are the same."""
         return weights_hash(load(self.model))
 
 
@@ -49,6 +49,10 @@ def log_model(client: MlflowClient, publication: Publication, run_id: str, name:
 
     Returns:
         MLflow's model, and the card.
+
+    Raises:
+        ValueError: the run is not complete, or its model cannot be loaded.
+        MlflowException: MLflow does not answer, or refuses.
     """
     record = RunRecord.read(publication.run)
     card = model_card(name, record, publication.physics, publication.data_license)

@@ -39,6 +39,7 @@ def run_prediction(config: PredictConfig) -> PredictSummary:
 
     Raises:
         ValueError: config, model, input or cluster are at fault; the message says what to change.
+        UnfinishedError: a worker or a task was lost; the same call goes on behind what is finished.
     """
     require_writable("output", config.output)
     if config.parallel.kind == "local":
@@ -60,7 +61,8 @@ def predict(config: PredictConfig, run_chunks: ChunkMap) -> PredictSummary:
 
     Raises:
         ModelFileError: the model cannot be loaded.
-        BrokenFileError: the input cannot be read.
+        BrokenFileError: a file of the input cannot be read.
+        ShardError: a prepared set of the input cannot be read, or has other cutoffs than the model.
         OutputError: the output holds something else.
         NoStructureError: there is nothing to predict for.
     """

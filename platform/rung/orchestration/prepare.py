@@ -10,6 +10,7 @@ def run_preparation(config: PrepareConfig) -> PrepareSummary:
 
     Raises:
         ValueError: config, input or cluster are at fault; the message says what to change.
+        UnfinishedError: a worker or a task was lost; the same call goes on behind what is finished.
     """
     if config.parallel.kind == "local":
         return prepare(config)

@@ -48,6 +48,9 @@ def map_over_tasks(
         chunks: the input.
         at_a_time: tasks that compute at the same time.
         gpus: of one task.
+
+    Raises:
+        TaskLostError: a task was lost too often.
     """
     shared_work, run = ray.put(work), _run.options(num_gpus=gpus)
     under_way: deque[ray.ObjectRef[Any]] = deque()

@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def map_runs(work: Work[Result], configs: Sequence[TrainConfig], at_a_time: int | None) -> Iterator[Result]:
-    """Yield `work(config)` in order. A task whose node is lost starts again and resumes its run's checkpoint."""
+    """Yield `work(config)` in order. A task whose node is lost starts again and resumes its run's checkpoint.
+
+    Raises:
+        ValueError: no cluster answers.
+        RayError: a task was lost for good. What `work` itself raises is raised here too.
+    """
     launcher = configs[0].launcher
     with connected(launcher.address):
         gpus = launcher.gpus_per_worker

@@ -74,7 +74,9 @@ def run_on_ray(
 
     Raises:
         ValueError: config or data are at fault, or the cluster can never hold the ranks.
-        LaunchError: the ranks did not start, or were lost more often than launcher.max_failures.
+        LaunchError: the ranks did not start, were lost more often than launcher.max_failures, or met an error that
+            would come again.
+        KeyboardInterrupt: Ctrl-C; the same call resumes from the last checkpoint.
     """
     with connected(config.launcher.address) as cluster, _marked(RunFolder.of(config)) as mark:
         demand = cluster.demand(config.launcher)
@@ -129,6 +131,9 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
 
     Returns:
         The run's summary as plain values.
+
+    Raises:
+        FatalTrainingError: in place of an error that would come again.
     """
     config = TrainConfig.model_validate(values)
     context = RayContext(RunFolder.of(config).stop_request)

@@ -80,6 +80,12 @@ def probe_errors(config: SweepConfig, folder: Path) -> dict[str, float]:
     Args:
         config: the sweep.
         folder: of a complete run.
+
+    Returns:
+        probe_force_mae, eV/Å.
+
+    Raises:
+        ValueError: the probe cannot be read, or its validation materials have no forces.
     """
     context = LocalContext()
     model = RunFolder(folder).load_model("best").to(context.device)

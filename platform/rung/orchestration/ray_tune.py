@@ -65,6 +65,7 @@ def run_sweep(config: SweepConfig, loop: Loop = train) -> Path:
 
     Raises:
         ValueError: config, data or cluster are at fault, or no trial finished.
+        KeyboardInterrupt: Ctrl-C; the same call goes on with the trials that are left.
     """
     config = _resolved(config)
     require_writable("run.storage", Path(config.run.storage) / config.run.name)

@@ -54,7 +54,8 @@ def export_and_register(config: ExportConfig) -> ExportSummary:
     Raises:
         PhysicsError: the model breaks a law; nothing is published.
         PromotionError: the champion is better; the model is published as a candidate.
-        ValueError: what `export_model` raises, or MLflow does not take the model.
+        RegistryError: MLflow does not take the model; the exported file is complete.
+        ValueError: what `export_model` and `promote` raise.
     """
     require_writable("output", Path(config.output).parent)
     summary = export_model(config)
@@ -86,6 +87,10 @@ def publish(publication: Publication, registry: RegistryConfig, uri: str, run_id
 
     Returns:
         its version; the one that it has already where it was published before.
+
+    Raises:
+        ValueError: the run is not complete.
+        MlflowException: MLflow does not take the model.
     """
     name = registry.model
     assert name is not None  # noqa: S101 - callers ask for a registration
@@ -119,6 +124,8 @@ def promote(publication: Publication, registry: RegistryConfig, uri: str, versio
 
     Raises:
         PromotionError: names every error that is larger than the champion's.
+        ValueError: the test materials have no labels for one of registry.errors, or a model cannot be evaluated.
+        MlflowException: MLflow does not answer, or refuses.
     """
     client, name = client_of(uri), version.name
     champion = _version_by_alias(client, name, CHAMPION)

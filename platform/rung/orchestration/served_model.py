@@ -5,9 +5,9 @@ nothing of it is ever pickled, and whoever loads the model needs the listed pack
 running code either.
 
 Input: a list of crystal structures, each pymatgen's `Structure.as_dict()` or ASE's own JSON, as of
-`ase.io.jsonio.encode`. Output, one object for each: energy (eV), energy_per_atom (eV/atom), forces (eV/Å), stress (GPa,
-positive under tension) and magmoms (μB). A structure that cannot be predicted refuses the request, with its number and
-the reason.
+`ase.io.jsonio.encode`. Output, one object for each: energy (eV), energy_per_atom (eV/atom), forces (num_atoms, 3) in
+eV/Å, stress (3, 3) in GPa, positive under tension, and magmoms (num_atoms,) in μB. A structure that cannot be predicted
+refuses the request, with its number and the reason.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Tune's schedulers, asked about searched trials alone, and never at a trial's last epoch."""
+"""Whether a trial goes on after an epoch: the pauses of its stages, and Tune's median stopping rule.
+
+The rule (Golovin et al. 2017, Google Vizier) is asked about searched trials alone, and never at a trial's last epoch.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

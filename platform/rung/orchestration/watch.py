@@ -78,6 +78,11 @@ class RunWatcher:
 
     Metrics come in the order of the file. A restarted loop rewrites the file from its checkpoint on, so sinks see some
     steps twice.
+
+    Args:
+        config: the run.
+        sinks: receivers of its metrics.
+        interval: seconds between two looks.
     """
 
     def __init__(self, config: TrainConfig, sinks: Sequence[MetricSink], interval: float = 0.5) -> None:

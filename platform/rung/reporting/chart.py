@@ -55,6 +55,9 @@ class Chart:
         layout: Plotly layout beyond the look that every chart shares.
         height: pixels.
         note: what the drawing leaves out; shown under the caption.
+
+    Raises:
+        ValueError: columns of different lengths, or traces that name none of them.
     """
 
     columns: Mapping[str, Sequence[Cell]]

@@ -41,6 +41,9 @@ def periodic_table_html(values: Mapping[str, float], value: Axis, caption: str, 
         value: what the numbers are; logarithmic if they span decades (zero is then drawn empty).
         caption: what the table shows.
         file: name of its CSV, without the ending.
+
+    Raises:
+        ValueError: a symbol is none of an element.
     """
     unknown = sorted(values.keys() - PLACES.keys())
     if unknown:

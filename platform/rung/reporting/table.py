@@ -37,6 +37,9 @@ def table_html(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], captio
         rows: one cell for each column; None shows as a dash.
         caption: what the table shows.
         file: name of its CSV, without the ending.
+
+    Raises:
+        ValueError: a row has another number of cells.
     """
     wrong = [row for row in rows if len(row) != len(columns)]
     if wrong:

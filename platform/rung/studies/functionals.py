@@ -14,6 +14,7 @@ from pymatgen.core import Element
 
 from rung.config.studies import FunctionalsConfig, LabelledSetConfig
 from rung.data.dataset import ShardDataset
+from rung.data.fields import Labels
 from rung.data.isolated import read_isolated_atoms
 from rung.data.pairing import Pairs, find_pairs
 from rung.data.reference import ReferenceFit, bundled_reference, fit_reference
@@ -22,6 +23,7 @@ from rung.studies.agreement import Agreement, as_json, pearson
 from rung.studies.functionals_report import FunctionalsFigures, write_report
 
 _ROWS_AT_ONCE: Final = 2_000
+_MAD_TO_STD: Final = 1.4826  # of a normal distribution
 _OUTLIER: Final = 6.0
 """Robust standard deviations from the median beyond which an element does not follow the bundled tables."""
 
@@ -64,7 +66,8 @@ def study_functionals(config: FunctionalsConfig) -> Path:
 
     Raises:
         NoPairsError: no structure is in both.
-        ValueError: a data set or a file of isolated atoms cannot be read.
+        ValueError: a data set or a file of isolated atoms cannot be read, no pair has energies, or an isolated atom is
+            missing.
     """
     lower, upper = (ShardDataset(staged(part.data)) for part in (config.lower, config.upper))
     pairs = find_pairs(lower, upper, config.tolerance)
@@ -95,7 +98,8 @@ def study_functionals(config: FunctionalsConfig) -> Path:
 
 
 def _energies(lower: ShardDataset, upper: ShardDataset, pairs: Pairs) -> PairedEnergies:
-    labelled = (lower.index.labels[pairs.first] & 1 > 0) & (upper.index.labels[pairs.second] & 1 > 0)
+    both = lower.index.labels[pairs.first] & upper.index.labels[pairs.second]
+    labelled = both & Labels.ENERGY > 0
     first, second = pairs.first[labelled], pairs.second[labelled]
     names = lower.record_names(first.tolist())
     return PairedEnergies(
@@ -198,7 +202,7 @@ def compare_with_tables(shift: ReferenceFit) -> dict[str, Any]:
     fitted, expected = shift.energies[places], tables[places]
     off = fitted - expected
     centre = float(np.median(off)) if off.size else 0.0
-    scale = 1.4826 * float(np.median(np.abs(off - centre))) if off.size else 0.0
+    scale = _MAD_TO_STD * float(np.median(np.abs(off - centre))) if off.size else 0.0
     outlying = np.abs(off - centre) > _OUTLIER * max(scale, 1e-9)
     symbols = [Element.from_Z(int(place) + 1).symbol for place in places]
     return {

@@ -30,9 +30,9 @@ class FunctionalsFigures:
     """What the study found.
 
     Attributes:
-        views: energies per atom of both functionals, eV/atom, by what was subtracted.
+        views: energies per atom of both functionals, (n,) each, eV/atom, by what was subtracted.
         agreements: of each view.
-        labels: other labels of both functionals.
+        labels: other labels of both functionals, flat: components of forces (eV/Å) and stress (GPa), magmoms (μB).
         label_agreements: of each of them.
         names: of the pairs.
         elements: pairs, shift and correlations by element.

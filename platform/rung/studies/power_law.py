@@ -38,7 +38,7 @@ class PowerLaw:
 
     @classmethod
     def fit(cls, records: Sequence[int], errors: Sequence[float]) -> Self | None:
-        """Fit a law to points; None with fewer than three, or fewer than two different numbers of records."""
+        """Fit a law to points (n,), all above 0; None with fewer than three, or with one number of records alone."""
         x, y = np.log10(np.asarray(records, float)), np.log10(np.asarray(errors, float))
         if len(x) < 3 or len(np.unique(x)) < 2:
             return None
@@ -72,7 +72,7 @@ class PowerLaw:
         return 10**y, 10 ** (y - margin), 10 ** (y + margin)
 
     def records_for(self, error: float) -> float | None:
-        """Records at which the law reaches an error; None where it does not fall."""
+        """Records at which the law reaches an error; None where it does not fall, or needs 10^15 records or more."""
         if self.slope >= 0:
             return None
         exponent = (math.log10(error) - self.intercept) / self.slope

@@ -64,7 +64,12 @@ class Finished:
 
 
 def plan(study: StudyConfig, methods: Sequence[str], shares: Sequence[float]) -> list[Planned]:
-    """Every method with every share and seed. Seeds and materials are the same for all methods."""
+    """Every method with every share and seed. Seeds and materials are the same for all methods.
+
+    Raises:
+        ConfigError: a method begins with no reference mode, or its keys are wrong.
+        ValueError: the pretrained weights cannot be loaded.
+    """
     sizes = size_of(study.base.model)
     planned = []
     for method in methods:
@@ -83,7 +88,11 @@ def plan(study: StudyConfig, methods: Sequence[str], shares: Sequence[float]) ->
 
 
 def carry_out(study: StudyConfig, planned: Sequence[Planned], probe: DataConfig | None = None) -> list[Finished]:
-    """Train what is not trained yet, and collect."""
+    """Train what is not trained yet, and collect.
+
+    Raises:
+        KeyboardInterrupt: a signal asked to stop. What training itself raises is raised here too.
+    """
     # Ray's workers run in other folders.
     pretrained = resolve_weights(study.base.model.init)
     work = partial(_train_and_probe, probe=resolve_data(probe) if probe else None, pretrained=pretrained)

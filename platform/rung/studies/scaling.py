@@ -18,6 +18,9 @@ def study_scaling(config: ScalingStudyConfig) -> Path:
 
     Returns:
         path of the summary.
+
+    Raises:
+        ValueError: a method is none, or weights or data cannot be used.
     """
     finished = carry_out(config, plan(config, config.methods, config.shares))
     by_method = {name: [each for each in finished if each.planned.method == name] for name in config.methods}

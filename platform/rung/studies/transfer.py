@@ -20,6 +20,9 @@ def study_transfer(config: TransferStudyConfig) -> Path:
 
     Returns:
         path of the summary.
+
+    Raises:
+        ValueError: a method is none, or weights or data cannot be used.
     """
     finished = carry_out(config, plan(config, config.methods, (1.0,)), config.probe)
     by_method = {name: [each for each in finished if each.planned.method == name] for name in config.methods}

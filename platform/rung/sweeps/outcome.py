@@ -16,7 +16,7 @@ _VALIDATION = "validation/"
 
 @dataclass(frozen=True)
 class Epoch:
-    """Validation errors after so many epochs; 0 is before the first step."""
+    """Validation errors (eV/atom, eV/Å, GPa, μB) after so many epochs; 0 is before the first step."""
 
     epochs: int
     errors: Metrics
@@ -33,7 +33,8 @@ class Outcome:
     summary: TrainSummary | None
     """Of a run that is complete."""
     objectives: tuple[float, ...] | None
-    """Validation errors of its best checkpoint; absent before the first validation, or where one has no label."""
+    """Validation errors of its best checkpoint; absent before the first validation, or where one has no label or is
+    not finite."""
 
     @property
     def score(self) -> float:
@@ -93,7 +94,7 @@ def outcomes_of(trials: Trials, objectives: Sequence[str]) -> list[Outcome]:
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Finished trials from best to worst, then the pruned ones by epochs and score, then the failed."""
+    """Finished trials from best to worst, then the pruned, those under way and the failed, each by epochs and score."""
     order = {"finished": 0, "pruned": 1, "waiting": 2, "running": 2, "failed": 3}
 
     def place(outcome: Outcome) -> tuple[Any, ...]:

@@ -31,6 +31,7 @@ def write_results(config: SweepConfig, outcomes: Sequence[Outcome]) -> dict[str,
 
     Raises:
         ValueError: no trial finished; names what went wrong with each.
+        PhysicsError: the best model breaks a law that every potential obeys.
     """
     best = best_of(outcomes)
     if best is None:

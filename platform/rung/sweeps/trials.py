@@ -78,7 +78,7 @@ class Trial:
     takeovers: Sequence[Mapping[str, Any]] = field(default_factory=list)
     """Where it went on as a copy of another trial: `epochs`, `source` (its number), and the `values` given up."""
     probe: Mapping[str, float] = field(default_factory=dict)
-    """Errors of its best model on the probe set."""
+    """Error of its best model on the probe set: `probe_force_mae`, eV/Å."""
 
     @property
     def name(self) -> str:
@@ -103,7 +103,7 @@ class Trials:
         """Open a sweep's folder.
 
         Raises:
-            ValueError: the space cannot be searched as asked.
+            ValueError: the space cannot be searched as asked, or a trial.json is damaged.
         """
         self._config = config
         self._base = config.base()
@@ -227,7 +227,11 @@ class SweepFolder:
         return opened
 
     def check(self) -> None:
-        """Refuse a folder that holds something else; note the settings of a new one."""
+        """Refuse a folder that holds something else; note the settings of a new one.
+
+        Raises:
+            ValueError: names what is there.
+        """
         path = self.path / "sweep.json"
         if (self.path / "checkpoints").exists():
             raise ValueError(f"{self.path} holds a run: give the sweep a run.name of its own")

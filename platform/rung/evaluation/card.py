@@ -162,10 +162,10 @@ def _references(reference: Mapping[str, Any]) -> dict[str, str]:
 def _limits(run: RunRecord) -> dict[str, str]:
     elements = run.manifest.get("elements", {})
     few = [name for name, count in elements.items() if count < 10]
-    graph = run.manifest.get("graph") or run.config["model"]["graph"]
+    cutoff = (run.manifest.get("graph") or run.config["model"]["graph"])["atom_cutoff"]
     facts = {
         "elements": "outside the list above the energies have no basis, whatever the model answers",
-        "interaction": f"nothing beyond {graph['atom_cutoff']:g} Å: no dispersion or long-range electrostatics; an atom needs a neighbour",
+        "interaction": f"nothing beyond {cutoff:g} Å: no dispersion or long-range electrostatics; an atom needs a neighbour",
         "magnetic moments": "absolute values; no order or direction is predicted",
     }
     if few:

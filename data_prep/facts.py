@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.sources.base import ParsedFrame
+from rung.data.dataset import files_of
 from rung.data.index import read_columns, write_columns
 from rung.data.record import Reason, StructureRecord
+from rung.data.shard import ShardInfo
 
 REASONS: Final = tuple(Reason)
 """Reasons in the order of their stored numbers."""
@@ -24,6 +26,11 @@ REASONS: Final = tuple(Reason)
 NO_REASON: Final = -1
 _LENGTH_DIGITS: Final = 4  # Å
 _FRACTION_DIGITS: Final = 5
+
+
+def all_files_of(folder: Path, shard: ShardInfo) -> dict[Path, str]:
+    """Files of a shard that training and repairs read, each with its SHA-256."""
+    return {**files_of(folder, shard), facts_path(folder, shard.name): shard.facts_sha256}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from data_prep.encode import Encoded, Encoder, Outcome
-from data_prep.facts import FactsTable, RecordFacts, facts_path
+from data_prep.facts import FactsTable, RecordFacts, all_files_of, facts_path
 from data_prep.finish import decide_again
 from data_prep.sources.base import Source
 from data_prep.sources.registry import open_source
@@ -65,11 +65,7 @@ def repair(folder: Path, source_path: str | None = None) -> list[str]:
 
 
 def _damaged_files(folder: Path, shard: ShardInfo) -> list[Path]:
-    expected = {
-        data_path(folder, shard.name): shard.lmdb_sha256,
-        index_path(folder, shard.name): shard.index_sha256,
-        facts_path(folder, shard.name): shard.facts_sha256,
-    }
+    expected = all_files_of(folder, shard)
     return [path for path, sha256 in expected.items() if not path.is_file() or file_sha256(path) != sha256]
 
 

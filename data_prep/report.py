@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep.facts import MEASURES
 from data_prep.quarantine_file import read_quarantine
-from data_prep.tally import record_name, records_with_elements
+from data_prep.tally import records_with_elements
 from data_prep.view import SetView
 from rung.config.logs import configure_logging
 from rung.config.progress import followed
@@ -261,7 +261,7 @@ def _set_aside_caption(total: int) -> str:
 
 def _named(data: SetView, functional: str, row: int) -> list[Cell]:
     split = split_name(int(data.index.split[row]))
-    return [functional, record_name(data.index, row), int(data.index.num_atoms[row]), split]
+    return [functional, *data.index.record_names([row]), int(data.index.num_atoms[row]), split]
 
 
 _SECTIONS: Final[Mapping[str, Callable[[Section, SetView], None]]] = {

@@ -45,11 +45,6 @@ def tally(
     }
 
 
-def record_name(index: Index, row: int) -> str:
-    """Material and frame of a record, for people."""
-    return f"{index.material_id[row].decode()}/{index.frame_id[row].decode()}"
-
-
 def _split_counts(index: Index, decision: Decision, kept: NDArray[np.int64]) -> dict[str, dict[str, int]]:
     splits = decision.split[kept]
     materials = index.material_id[kept]
@@ -91,14 +86,15 @@ def _statistics(index: Index, kept: NDArray[np.int64], values: NDArray[np.float6
         return {"records": 0}
     numbers = values[there]
     smallest, largest = int(there[np.argmin(numbers)]), int(there[np.argmax(numbers)])
+    names = index.record_names(kept[[smallest, largest]])
     return {
         "records": len(there),
         "mean": float(numbers.mean()),
         "std": float(numbers.std()),
         "min": float(values[smallest]),
-        "min_record": record_name(index, int(kept[smallest])),
+        "min_record": names[0],
         "max": float(values[largest]),
-        "max_record": record_name(index, int(kept[largest])),
+        "max_record": names[1],
     }
 
 

@@ -14,16 +14,15 @@ from typing import Final
 
 import numpy as np
 
-from data_prep.facts import FactsTable, facts_path
+from data_prep.facts import FactsTable, all_files_of
 from data_prep.finish import decide_again
 from data_prep.quarantine_file import QUARANTINE, read_quarantine
-from data_prep.tally import record_name
 from rung.config.logs import configure_logging
 from rung.config.preparation import GraphConfig
 from rung.data.codec import ShardError
 from rung.data.dataset import Manifest, ShardDataset, read_manifest
 from rung.data.graph import count_angles
-from rung.data.index import SPLITS, Index, index_path, split_name
+from rung.data.index import SPLITS, Index, split_name
 from rung.data.record import MAX_ATOMIC_NUMBER, GraphRecord
 from rung.data.shard import ShardInfo, ShardReader, data_path, file_sha256
 
@@ -104,12 +103,7 @@ class _Checks:
 
     def _files(self) -> Iterator[str]:
         for shard in self._manifest.shards:
-            expected = {
-                data_path(self._folder, shard.name): shard.lmdb_sha256,
-                index_path(self._folder, shard.name): shard.index_sha256,
-                facts_path(self._folder, shard.name): shard.facts_sha256,
-            }
-            for path, sha256 in expected.items():
+            for path, sha256 in all_files_of(self._folder, shard).items():
                 if not path.is_file():
                     yield f"{path.name} is missing"
                 elif file_sha256(path) != sha256:
@@ -139,7 +133,7 @@ class _Checks:
             found, right = (split_name(int(split)) for split in (index.split[row], expected[row]))
             yield (
                 f"{len(wrong)} records are not where filters and split put them,"
-                f" the first is {record_name(index, int(row))} in {found} instead of {right}"
+                f" the first is {index.record_names([row])[0]} in {found} instead of {right}"
             )
         for number, name in enumerate(SPLITS):
             found = int(np.count_nonzero(index.split == number))
@@ -164,7 +158,7 @@ class _Checks:
             self.num_records += len(records)
             for record in records:
                 for problem in _record_problems(record, index, self._manifest.graph):
-                    yield f"record {record.record_id} ({record_name(index, record.record_id)}): {problem}"
+                    yield f"record {record.record_id} ({index.record_names([record.record_id])[0]}): {problem}"
 
 
 def _record_problems(record: GraphRecord, index: Index, cutoffs: GraphConfig) -> Iterator[str]:

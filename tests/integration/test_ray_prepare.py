@@ -36,7 +36,7 @@ def test_same_bytes_with_and_without_ray(ray_cluster, tmp_path):
 
 
 def test_no_more_chunks_are_read_than_are_worked_on(ray_cluster):
-    from rung.orchestration.ray_prep import map_over_tasks
+    from rung.orchestration.ray_tasks import map_over_tasks
 
     read = []
 
@@ -52,7 +52,7 @@ def test_no_more_chunks_are_read_than_are_worked_on(ray_cluster):
 
 
 def test_what_the_work_raises_is_raised_here(ray_cluster):
-    from rung.orchestration.ray_prep import map_over_tasks
+    from rung.orchestration.ray_tasks import map_over_tasks
 
     with pytest.raises(ZeroDivisionError):
         list(map_over_tasks(partial(divmod, 1), [1, 0], at_a_time=2))
@@ -66,7 +66,7 @@ def die_once(mark: Path, number: int) -> int:
 
 
 def test_a_killed_worker_is_no_loss(ray_cluster, tmp_path):
-    from rung.orchestration.ray_prep import map_over_tasks
+    from rung.orchestration.ray_tasks import map_over_tasks
 
     work = partial(die_once, tmp_path / "mark")
     assert list(map_over_tasks(work, range(4), at_a_time=2)) == [0, 1, 2, 3]

@@ -57,6 +57,11 @@ class Manifest(BaseModel):
     config: dict[str, Any] = {}
 
 
+def files_of(folder: Path, shard: ShardInfo) -> dict[Path, str]:
+    """Files of a shard that training reads, each with its SHA-256."""
+    return {data_path(folder, shard.name): shard.lmdb_sha256, index_path(folder, shard.name): shard.index_sha256}
+
+
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
     """Read the manifest of a data set; returns it and the SHA-256 of its bytes, which identifies the data set.
 
@@ -161,9 +166,7 @@ class ShardDataset:
 
     def record_names(self, record_ids: Sequence[int]) -> list[str]:
         """Names for messages: material and frame of each record."""
-        ids = np.asarray(record_ids, dtype=np.int64)
-        pairs = zip(self.index.material_id[ids].tolist(), self.index.frame_id[ids].tolist(), strict=True)
-        return [f"{material.decode()}/{frame.decode()}" for material, frame in pairs]
+        return self.index.record_names(record_ids)
 
     def compositions(self, record_ids: NDArray[np.integer]) -> NDArray[np.uint16]:
         """Count the atoms of each element: (len(record_ids), 94), column Z - 1."""
@@ -183,11 +186,7 @@ class ShardDataset:
             ShardError: naming the first file that differs.
         """
         for shard in self.manifest.shards:
-            expected = {
-                data_path(self.path, shard.name): shard.lmdb_sha256,
-                index_path(self.path, shard.name): shard.index_sha256,
-            }
-            for path, sha256 in expected.items():
+            for path, sha256 in files_of(self.path, shard).items():
                 if (found := file_sha256(path)) != sha256:
                     raise ShardError(f"{path} has SHA-256 {found}, its manifest says {sha256}: prepare the data again")
 

@@ -199,6 +199,12 @@ class Index:
         """Total energy of each record: (n,), eV; 0 where `labels` says there is none."""
         return self._column("energy")
 
+    def record_names(self, record_ids: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """Names for messages: material and frame of each record."""
+        ids = np.asarray(record_ids, dtype=np.int64)
+        pairs = zip(self.material_id[ids].tolist(), self.frame_id[ids].tolist(), strict=True)
+        return [f"{material.decode()}/{frame.decode()}" for material, frame in pairs]
+
     def compositions(self, record_ids: NDArray[np.integer]) -> NDArray[np.uint16]:
         """Count the atoms of each element: (len(record_ids), 94), column Z - 1."""
         num_elements, elements, atoms = self._composition

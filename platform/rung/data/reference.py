@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Element
 
-NUM_ELEMENTS: Final = 94
+from rung.data.record import MAX_ATOMIC_NUMBER
+
+NUM_ELEMENTS: Final = MAX_ATOMIC_NUMBER
 """H to Pu, the elements that CHGNet knows."""
 
 BundledTable = Literal["MPtrj", "MP-r2SCAN"]

@@ -21,9 +21,8 @@ import fsspec
 from rung.config.progress import followed
 from rung.config.sections import DataConfig
 from rung.data.codec import ShardError
-from rung.data.dataset import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
-from rung.data.index import index_path
-from rung.data.shard import data_path, file_sha256
+from rung.data.dataset import MANIFEST_NAME, Manifest, files_of, parse_manifest, read_manifest
+from rung.data.shard import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +39,24 @@ def is_url(path: str) -> bool:
 
 
 def manifest_hash(path: str) -> str:
-    """SHA-256 of the manifest of a data set, wherever it lies; see `rung.data.dataset.read_manifest`.
+    """SHA-256 of the manifest of a data set, wherever it lies.
+
+    Raises:
+        ShardError: there is no data set, or it cannot be reached.
+    """
+    return manifest_at(path)[1]
+
+
+def manifest_at(path: str) -> tuple[Manifest, str]:
+    """The manifest of a data set, wherever it lies, and its SHA-256; see `rung.data.dataset.read_manifest`.
 
     Raises:
         ShardError: there is no data set, or it cannot be reached.
     """
     if not is_url(path):
-        return read_manifest(Path(path))[1]
-    return hashlib.sha256(_remote_manifest(*_file_system(path), path)).hexdigest()
+        return read_manifest(Path(path).expanduser())
+    text = _remote_manifest(*_file_system(path), path)
+    return parse_manifest(text, path), hashlib.sha256(text).hexdigest()
 
 
 def staged(config: DataConfig) -> Path:
@@ -112,15 +121,8 @@ def _reading(what: str) -> Iterator[None]:
 
 def _expected(manifest: Manifest) -> dict[str, str]:
     """SHA-256 of each file that training reads, by name."""
-    here = Path()
-    return {
-        name: sha256
-        for shard in manifest.shards
-        for name, sha256 in (
-            (data_path(here, shard.name).name, shard.lmdb_sha256),
-            (index_path(here, shard.name).name, shard.index_sha256),
-        )
-    }
+    files = (files_of(Path(), shard) for shard in manifest.shards)
+    return {path.name: sha256 for each in files for path, sha256 in each.items()}
 
 
 def _sizes(system: Any, root: str, manifest: Manifest, path: str) -> dict[str, int]:

@@ -165,7 +165,7 @@ def _limits(run: RunRecord) -> dict[str, str]:
     cutoff = (run.manifest.get("graph") or run.config["model"]["graph"])["atom_cutoff"]
     facts = {
         "elements": "outside the list above the energies have no basis, whatever the model answers",
-        "interaction": f"nothing beyond {cutoff:g} Å: no dispersion or long-range electrostatics; an atom needs a neighbour",
+        "interaction": f"nothing beyond {cutoff:g} Å, so no dispersion or Coulomb tail; every atom needs a neighbour",
         "magnetic moments": "absolute values; no order or direction is predicted",
     }
     if few:

@@ -8,7 +8,7 @@ from rung.config.inference import PredictConfig
 from rung.inference.store import PredictSummary
 from rung.orchestration.cluster import connected
 from rung.orchestration.predict import predict
-from rung.orchestration.ray_prep import map_over_tasks
+from rung.orchestration.ray_tasks import map_over_tasks
 
 
 def predict_on_ray(config: PredictConfig) -> PredictSummary:

@@ -1,18 +1,17 @@
 """Runs of a study as tasks of a Ray cluster: each is a whole run with one rank."""
 
-import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import ray
-from ray.exceptions import RayTaskError
 
 from rung.config.tree import TrainConfig
 from rung.orchestration.cluster import connected
 from rung.orchestration.many_runs import Result, Work
+from rung.orchestration.ray_tasks import result_of
 
-logger = logging.getLogger(__name__)
+_FEWER: Final = "Lower at_a_time if nodes run out of memory"
 
 
 def map_runs(work: Work[Result], configs: Sequence[TrainConfig], at_a_time: int | None) -> Iterator[Result]:
@@ -20,7 +19,7 @@ def map_runs(work: Work[Result], configs: Sequence[TrainConfig], at_a_time: int 
 
     Raises:
         ValueError: no cluster answers.
-        RayError: a task was lost for good. What `work` itself raises is raised here too.
+        TaskLostError: a task was lost for good. What `work` itself raises is raised here too.
     """
     launcher = configs[0].launcher
     with connected(launcher.address):
@@ -33,7 +32,7 @@ def map_runs(work: Work[Result], configs: Sequence[TrainConfig], at_a_time: int 
             while waiting or under_way:
                 while waiting and (at_a_time is None or len(under_way) < at_a_time):
                     under_way.append(task.remote(work, waiting.popleft().model_dump(mode="json")))
-                yield _result(under_way.popleft())
+                yield result_of(under_way.popleft(), _FEWER)
         finally:
             for reference in under_way:
                 ray.cancel(reference)
@@ -42,10 +41,3 @@ def map_runs(work: Work[Result], configs: Sequence[TrainConfig], at_a_time: int 
 @ray.remote
 def _run(work: Work[Any], values: dict[str, Any]) -> Any:
     return work(TrainConfig.model_validate(values))
-
-
-def _result(task: "ray.ObjectRef[Any]") -> Any:
-    try:
-        return ray.get(task)
-    except RayTaskError as error:
-        raise error.cause from error

@@ -16,6 +16,7 @@ from rung.config.reference import ReferenceMode
 from rung.config.sections import DataConfig, ModelConfig
 from rung.config.studies import StudyConfig
 from rung.config.tree import TrainConfig
+from rung.data.staging import manifest_at
 from rung.evaluation.forgetting import forgetting
 from rung.model.support import cutoffs_of
 from rung.orchestration.many_runs import run_all, train_one
@@ -68,8 +69,9 @@ def plan(study: StudyConfig, methods: Sequence[str], shares: Sequence[float]) ->
 
     Raises:
         ConfigError: a method begins with no reference mode, or its keys are wrong.
-        ValueError: the pretrained weights cannot be loaded.
+        ValueError: the pretrained weights cannot be loaded, or there are no test materials to compare the runs on.
     """
+    _require_test_materials(study.base.data.path)
     sizes = size_of(study.base.model)
     planned = []
     for method in methods:
@@ -134,6 +136,15 @@ def write_results(
     path.write_text(json.dumps(summary, indent=1))
     write_report(folder / "report.html", summary)
     return path
+
+
+def _require_test_materials(path: str) -> None:
+    manifest, _ = manifest_at(path)
+    if manifest.split.get("records", {}).get("test") == 0:
+        raise ValueError(
+            f"base.data.path {path} has no test materials, on which a study compares its runs: prepare it again with a"
+            " larger split.test"
+        )
 
 
 def _method(method: str, sizes: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from data_prep.convert import prepare
 from rung.config.load import ConfigError
 from rung.config.studies import ScalingStudyConfig, TransferStudyConfig
+from rung.config.tree import PrepareConfig
 from rung.studies.runs import plan
 from rung.studies.scaling import study_scaling
 from rung.studies.transfer import study_transfer
@@ -42,6 +44,18 @@ def test_scratch_has_the_size_of_the_pretrained_network_and_keys_follow_the_mode
 def test_methods_that_are_none_are_refused(study, method):
     with pytest.raises(ConfigError, match=r"method|freeze_depth"):
         plan(study(TransferStudyConfig), [method], (1.0,))
+
+
+@pytest.mark.parametrize(("tree", "run"), [(TransferStudyConfig, study_transfer), (ScalingStudyConfig, study_scaling)])
+def test_a_set_without_test_materials_is_refused_before_anything_is_trained(study, tmp_path, tree, run):
+    source, split = {"kind": "surrogate", "functional": "r2SCAN", "num_structures": 12}, {"validation": 0.3, "test": 0}
+    prepare(PrepareConfig.model_validate({"output": str(tmp_path / "set"), "source": source, "split": split}))
+    config = study(tree)
+    data = config.base.data.model_copy(update={"path": str(tmp_path / "set")})
+    config = config.model_copy(update={"base": config.base.model_copy(update={"data": data})})
+    with pytest.raises(ValueError, match=r"set has no test materials.*split\.test"):
+        run(config)
+    assert not (tmp_path / "study").exists()
 
 
 def test_transfer_compares_with_spread_and_does_not_repeat_runs(study, small_dataset):

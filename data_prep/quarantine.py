@@ -118,7 +118,10 @@ def _list(folder: Path) -> None:
 
 
 def _show(lines: Iterator[dict[str, Any]]) -> None:
-    for line in lines:
+    found = list(lines)
+    if not found:
+        print("nothing in the quarantine matches")
+    for line in found:
         number = "no record" if line["record_id"] is None else f"record {line['record_id']}"
         print(f"{line['material_id']}/{line['frame_id']} ({number}): {line['reason']}: {line['detail']}")
 

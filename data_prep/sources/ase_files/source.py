@@ -9,12 +9,10 @@ and initial magnetic moments are no label.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Composition
 
 from data_prep.functionals import functional_name, known_functional
 from data_prep.labels import ase_stress, material_name, optional_number
@@ -24,6 +22,7 @@ from data_prep.sources.inputs import FileSource, expand, file_name, sizes_of
 from data_prep.sources.json_file import JSON_CHUNK, FrameParser
 from data_prep.sources.payload import required
 from rung.config.preparation import AseConfig, EnergyChoice, SourceConfig
+from rung.data.formula import reduced_formula
 from rung.data.record import Reason, RecordError, StructureRecord
 
 SQLITE: Final = b"SQLite format 3\0"
@@ -157,12 +156,7 @@ def _lengths(magmoms: Any) -> Any:
 def _formula(numbers: NDArray[np.integer]) -> str:
     """Reduced formula: frames without a name share a material with all of their composition, so none is split off."""
     elements, counts = np.unique(numbers, return_counts=True)
-    return _reduced_formula(tuple(elements.tolist()), tuple(counts.tolist()))
-
-
-@lru_cache(maxsize=4096)
-def _reduced_formula(elements: tuple[int, ...], counts: tuple[int, ...]) -> str:
     try:
-        return Composition(dict(zip(elements, counts, strict=True))).reduced_formula
+        return reduced_formula(elements, counts)
     except ValueError as error:
-        raise RecordError(Reason.UNKNOWN_ELEMENT, f"no formula of the elements {elements}: {error}") from error
+        raise RecordError(Reason.UNKNOWN_ELEMENT, f"no formula of the elements {elements.tolist()}: {error}") from error

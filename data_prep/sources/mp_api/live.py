@@ -96,7 +96,7 @@ def open_live(config: SourceConfig, name: str) -> LiveTasks:
     except ImportError as error:
         raise BrokenFileError(
             "source.kind mp_api without source.path asks the Materials Project, which needs its client: pip install"
-            " 'rung[mp]', or set source.path to files of task documents"
+            " 'mp-api>=0.45' (or Rung's extra mp), or set source.path to files of task documents"
         ) from error
     if not os.environ.get(_KEY):
         raise BrokenFileError(f"the environment variable {_KEY} is not set: the Materials Project gives you a key")

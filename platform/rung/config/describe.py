@@ -120,6 +120,11 @@ def explain(error: ValidationError, tree: type[Section], origins: Mapping[str, s
     return f"{len(lines)} problems in the configuration:" + "".join(f"\n  {line}" for line in lines)
 
 
+def hint_for(tree: type[Section], key: str) -> str:
+    """The key that an unknown one was probably meant to be, or those there are."""
+    return _Declared({group.key: group for group in groups(tree)}).nearest(key)
+
+
 def shown(value: Any) -> str:
     """A value as one would write it in YAML."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from rung.config.describe import groups, shown
+from rung.config.describe import groups, hint_for, shown
 from rung.config.section import Section
 
 Kind = Literal["log_uniform", "uniform", "choice", "grid"]
@@ -55,12 +55,12 @@ def parse_space(space: Mapping[str, Any], tree: type[Section]) -> tuple[Dimensio
     allowed = {setting.key: setting.allowed for group in groups(tree) for setting in group.settings}
     for key, given in space.items():
         try:
-            _check_key(key, allowed)
+            _check_key(key, allowed, tree)
             dimension = _dimension(key, given, _annotation(tree, key))
             _check_values(dimension, tree, allowed[key])
             _check_condition(dimension, dimensions)
         except ValueError as error:
-            problems.append(f"space.{key}: {error}")
+            problems.append(f"sweep.space.{key}: {error}")
         else:
             dimensions.append(dimension)
     if problems:
@@ -68,13 +68,11 @@ def parse_space(space: Mapping[str, Any], tree: type[Section]) -> tuple[Dimensio
     return tuple(dimensions)
 
 
-def _check_key(key: str, allowed: Mapping[str, str]) -> None:
+def _check_key(key: str, allowed: Mapping[str, str], tree: type[Section]) -> None:
     if key.startswith(_FIXED):
         raise ValueError("says where and how a trial runs, which a sweep decides itself: leave it out of the space")
     if key not in allowed:
-        same = [other for other in allowed if other.rpartition(".")[2] == key.rpartition(".")[2]]
-        hint = f"did you mean {' or '.join(same)}?" if same else "see --help for the keys"
-        raise ValueError(f"unknown key; {hint}")
+        raise ValueError(f"unknown key; {hint_for(tree, key)}")
 
 
 def _dimension(key: str, given: Any, annotation: Any) -> Dimension:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Composition, Element
+from pymatgen.core import Element
 
 from rung.data.dataset import ShardDataset
+from rung.data.formula import reduced_formula
 from rung.evaluation.comparison import PER_ATOM, Comparison
 from rung.training.metrics import Metrics
 
@@ -130,7 +131,8 @@ def worst(comparison: Comparison, dataset: ShardDataset, target: str, number: in
 
 def formulas(dataset: ShardDataset, record_ids: NDArray[np.int64]) -> list[str]:
     """Reduced formula of each record."""
-    return [_formula(counts) for counts in dataset.compositions(record_ids)]
+    found = dataset.compositions(record_ids)
+    return [reduced_formula(np.flatnonzero(counts) + 1, counts[counts > 0]) for counts in found]
 
 
 def _identity(dataset: ShardDataset, record_id: int) -> dict[str, Any]:
@@ -141,11 +143,6 @@ def _identity(dataset: ShardDataset, record_id: int) -> dict[str, Any]:
         "functional": index.functional[record_id].decode(),
         "num_atoms": int(index.num_atoms[record_id]),
     }
-
-
-def _formula(counts: NDArray[np.integer]) -> str:
-    present = np.flatnonzero(counts)
-    return Composition({Element.from_Z(int(z) + 1): int(counts[z]) for z in present}).reduced_formula
 
 
 def _groups(comparison: Comparison, masks: Mapping[str, NDArray[np.bool_]]) -> Iterator[tuple[str, Group]]:

@@ -24,6 +24,7 @@ from rung.config.preparation import SourceConfig
 from rung.config.tree import EvaluateConfig
 from rung.data.dataset import ShardDataset
 from rung.data.fields import Labels
+from rung.data.formula import reduced_formula
 from rung.data.index import REJECTED, SPLITS
 from rung.evaluation.comparison import predict_energies
 
@@ -186,6 +187,10 @@ class _Diagrams:
             at: Composition({Element.from_Z(int(z) + 1): int(compositions[at, z]) for z in self._elements[at]})
             for at in self._needed
         }
+        self._formulas = {
+            at: reduced_formula([z + 1 for z in self._elements[at]], [compositions[at, z] for z in self._elements[at]])
+            for at in self._needed
+        }
         self._names = dataset.record_names(competing.tolist())
 
     def judge(self, system: _System, judged: list[int]) -> Iterator[Phase]:
@@ -196,7 +201,7 @@ class _Diagrams:
             (label, label_apart, label_stable), (model, model_apart, model_stable) = (side[at] for side in sides)
             yield Phase(
                 record=self._names[at],
-                formula=self._compositions[at].reduced_formula,
+                formula=self._formulas[at],
                 formation=(label, model),
                 decomposition=(label_apart, model_apart),
                 stable=(label_stable, model_stable),

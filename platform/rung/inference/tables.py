@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from pymatgen.core import Composition
 
 from rung.config.inference import PredictionFormat
+from rung.data.formula import reduced_formula
 from rung.inference.work import Predicted
 from rung.units import gpa_to_ase_stress
 
@@ -92,17 +92,12 @@ def _row(row: Predicted) -> dict[str, Any]:
     return {
         "index": row.index,
         "name": row.name,
-        "formula": _formula(row),
+        "formula": reduced_formula(*np.unique(row.atomic_numbers, return_counts=True)),
         "num_atoms": num_atoms,
         "energy": found.energy_per_atom * num_atoms,
         "energy_per_atom": found.energy_per_atom,
         **{name: None if value is None else value.tolist() for name, value in arrays.items()},
     }
-
-
-def _formula(row: Predicted) -> str:
-    elements, counts = np.unique(row.atomic_numbers, return_counts=True)
-    return Composition(dict(zip(elements.tolist(), counts.tolist(), strict=True))).reduced_formula
 
 
 def _atoms(row: Predicted) -> Atoms:

@@ -137,8 +137,7 @@ def train_in_worker(loop: Loop, mark: str, values: Mapping[str, Any]) -> dict[st
     """
     config = TrainConfig.model_validate(values)
     context = RayContext(RunFolder.of(config).stop_request)
-    # Warnings alone: Ray lets every rank tell the terminal about each report.
-    configure_logging(context.rank, config.run.name, quiet=True)
+    configure_logging(context.rank, config.run.name)
     with _marking_fatal_errors(context.rank):
         check_storage_is_shared(RunFolder.of(config).path / mark, context.rank)
         with monitored(config, first_on_node=context.first_on_node):

@@ -21,7 +21,7 @@ from rung.config.tree import TrainConfig
 from rung.training.meanwhile import MEANWHILE_NAME
 from rung.training.resilience.storage import insist
 from rung.training.run import DESCRIPTION_NAME, RunFolder, TrainSummary
-from rung.training.sinks import METRICS_NAME, MetricSink, RunDescription
+from rung.training.sinks import METRICS_NAME, MetricSink, ProgressSink, RunDescription
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ class RunWatcher:
         self._meanwhile.close()
         self._poll()
         if not self._started and completed:  # it was complete before this start: trackers may have missed its end
+            self._sinks = [sink for sink in self._sinks if not isinstance(sink, ProgressSink)]
             self._introduce()
             self._poll()
         if not self._started:

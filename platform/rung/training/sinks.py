@@ -191,7 +191,7 @@ class ProgressSink:
         self._on_terminal = self._stream.isatty()
         self._bar: tqdm[Any] | None = None
         self._latest: dict[str, float] = {}
-        self._next_line = 0
+        self._first_step = self._next_line = 0
 
     def start(self, description: RunDescription) -> None:
         """Show the bar."""
@@ -208,11 +208,11 @@ class ProgressSink:
             ascii=not self._on_terminal,
             dynamic_ncols=self._on_terminal,
         )
-        self._next_line = first_step
+        self._first_step = self._next_line = first_step
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Move the bar to this step."""
-        if self._bar is None:
+        """Move the bar to this step; steps of earlier starts, which trackers may have missed, are none of its."""
+        if self._bar is None or step <= self._first_step:
             return
         self._latest.update(metrics)
         self._bar.set_postfix_str(_progress_text(self._latest), refresh=False)

@@ -32,7 +32,11 @@ def test_a_range_of_a_whole_number_key_is_whole():
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"optimizer.learning_rat": {"choice": [1]}}, "unknown key"),
+        ({"optimizer.learning_rat": {"choice": [1]}}, "unknown key; did you mean optimizer.learning_rate?"),
+        (
+            {"optimizer.lr": {"choice": [1]}},
+            "sweep.space.optimizer.lr: unknown key; did you mean optimizer",
+        ),
         ({"learning_rate": {"choice": [1e-3]}}, "did you mean optimizer.learning_rate"),
         ({"run.name": {"choice": ["a"]}}, "leave it out of the space"),
         ({"launcher.num_workers": {"choice": [1]}}, "leave it out of the space"),
@@ -61,7 +65,7 @@ def test_a_range_of_a_whole_number_key_is_whole():
     ],
 )
 def test_refused(space, message):
-    with pytest.raises(ValueError, match=r"space\.") as refused:
+    with pytest.raises(ValueError, match=r"sweep\.space\.") as refused:
         parse_space(space, FinetuneConfig)
     assert message in str(refused.value)
 

@@ -78,6 +78,11 @@ def test_show_says_what_is_wrong_with_each(folder, capsys):
     assert any(line.startswith("mp-8/none (no record): missing_key: ") for line in lines)
 
 
+def test_show_says_that_nothing_matches(folder, capsys):
+    assert main([str(folder), "show", "--id", "mp-404"]) == 0
+    assert capsys.readouterr().out == "nothing in the quarantine matches\n"
+
+
 def test_export_asks_for_its_file(folder, capsys):
     assert main([str(folder), "export"]) == 2
     assert "python -m data_prep.quarantine FOLDER export FILE" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from rung.config.tree import TrainConfig
 from rung.orchestration.watch import DescriptionSink, LineFollower, run_watched
 from rung.training.meanwhile import MEANWHILE_NAME
 from rung.training.run import TrainSummary
-from rung.training.sinks import JsonLinesSink, RunDescription
+from rung.training.sinks import JsonLinesSink, ProgressSink, RunDescription
 
 
 class Recorder:
@@ -188,6 +188,15 @@ def test_a_run_that_was_complete_before_is_told_once_more(config):
     run_watched(lambda: summary("r"), config, [sink])
     assert sink.steps == [1, 2]
     assert sink.end == ["model.pth.tar"]
+
+
+def test_a_run_that_was_complete_before_shows_no_progress(config):
+    run_watched(Loop(config, [1, 2]), config, [])
+    stream = io.StringIO()
+    done = summary(Path(config.run.storage) / config.run.name)
+    run_watched(lambda: done, config, [ProgressSink(stream), recorder := Recorder()])
+    assert stream.getvalue() == ""
+    assert recorder.steps == [1, 2]
 
 
 def test_a_folder_that_cannot_be_seen_is_said(config, caplog):

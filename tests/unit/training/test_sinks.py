@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 
 import pytest
 
@@ -112,6 +113,17 @@ def test_a_terminal_gets_one_bar(monkeypatch):
     assert "10/10" in stream.getvalue()
     assert "100 meV/atom 200 meV/" in stream.getvalue()
     assert stream.getvalue().count("\n") == 1
+
+
+def test_steps_of_an_earlier_start_are_not_progress():
+    stream = io.StringIO()
+    sink = ProgressSink(stream)
+    sink.open("pretrain", 6, 10)
+    for step in range(1, 9):
+        sink.log({"train/energy_mae": 0.1, "train/force_mae": 0.2}, step)
+    sink.abort()
+    counts = re.findall(r"(\d+)/10", stream.getvalue())
+    assert counts == ["7", "8"]
 
 
 @pytest.mark.parametrize("call", ["finish", "abort"])

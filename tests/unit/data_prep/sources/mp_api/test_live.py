@@ -102,5 +102,5 @@ def test_no_key_and_no_client(client, tmp_path, monkeypatch):
     with pytest.raises(BrokenFileError, match="MP_API_KEY is not set"):
         prepare(config_of(tmp_path, material_ids=["mp-9"]))
     monkeypatch.setitem(sys.modules, "mp_api.client", None)
-    with pytest.raises(BrokenFileError, match=r"pip install 'rung\[mp\]'"):
+    with pytest.raises(BrokenFileError, match=r"pip install 'mp-api>=0"):
         prepare(config_of(tmp_path, material_ids=["mp-9"]))

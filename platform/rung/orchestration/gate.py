@@ -20,9 +20,10 @@ PHYSICS_NAME = "physics.json"
 
 
 def check_start(config: TrainConfig) -> None:
-    """Try the initial weights of a new run on real data, in one process, and keep the figures in the run's folder.
+    """Try the initial weights of a new run, or of all trials of a sweep, and keep the figures in its folder.
 
-    A run that has begun was tried when it began; surrogate data, made by a model that was tried, need no gate.
+    One process does it. What has begun was tried when it began; surrogate data, made by a model that was tried, need no
+    gate.
 
     Raises:
         PhysicsError: the weights, or what evaluates them, break a law that every potential obeys.

@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 from rung.config.tree import SweepConfig
 from rung.orchestration.cluster import Cluster, connected
 from rung.orchestration.environment import environment
+from rung.orchestration.gate import PHYSICS_NAME, check_start
 from rung.orchestration.interrupts import keeping_handlers
 from rung.orchestration.paths import require_writable, resolve_paths
 from rung.orchestration.ray_train import Loop
@@ -64,7 +65,8 @@ def run_sweep(config: SweepConfig, loop: Loop = train) -> Path:
         Path of its summary.json.
 
     Raises:
-        ValueError: config, data or cluster are at fault, or no trial finished.
+        ValueError: config, data or cluster are at fault, the initial weights break a law of the physics gate, or no
+            trial finished.
         KeyboardInterrupt: Ctrl-C; the same call goes on with the trials that are left.
     """
     config = _resolved(config)
@@ -77,6 +79,8 @@ def run_sweep(config: SweepConfig, loop: Loop = train) -> Path:
         if tracker is not None:
             tracker.catch_up(trials)
         if trials.to_do():
+            if not (folder / PHYSICS_NAME).exists():
+                check_start(config)
             _run_trials(config, trials, tracker, loop)
         return _finish(config, trials, tracker, folder)
     except BaseException:

@@ -125,7 +125,7 @@ def waiting(what: str, usual: float) -> Iterator[None]:
 
 
 def loading() -> AbstractContextManager[None]:
-    """Follow the import of PyTorch and what comes with it; from a cold disk that takes half a minute."""
+    """Follow the import of PyTorch and what comes with it, which takes long from a cold disk."""
     return waiting("loading PyTorch", 5)
 
 

@@ -59,7 +59,7 @@ def find_pairs(first: ShardDataset, second: ShardDataset, tolerance: float) -> P
         np.array([pair[0] for pair in found], dtype=np.int64),
         np.array([pair[1] for pair in found], dtype=np.int64),
         [pair[2] for pair in found],
-        len(shared),
+        len({material for material, _ in shared}),
     )
 
 

@@ -92,7 +92,7 @@ class StepPlan:
 class StepSampler:
     """Plans of the training steps: every record once per epoch, and the same number of steps on every rank.
 
-    It has no state: the plans of an epoch, from any step on, follow from the arguments.
+    It keeps no place: the plans of an epoch, from any step on, follow from the arguments and from what was left out.
 
     Args:
         index: of the data set.

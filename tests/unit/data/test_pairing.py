@@ -7,6 +7,7 @@ import pytest
 
 from rung.data.dataset import ShardDataset
 from rung.data.pairing import find_pairs, same_structure
+from tests.unit.data.samples import random_record, write_dataset
 
 
 @pytest.fixture
@@ -39,6 +40,14 @@ def test_a_changed_structure_is_another(record, change):
         "another element": {"atomic_numbers": numbers},
     }[change]
     assert same_structure(record, dataclasses.replace(record, **values), 1e-3) is None
+
+
+def test_a_material_of_two_compositions_is_one_candidate(tmp_path):
+    cells = [random_record(seed, material_id="mp-1") for seed in (1, 2)]
+    assert cells[0].num_atoms != cells[1].num_atoms
+    sets = [ShardDataset(write_dataset(tmp_path / name, cells, per_shard=2, splits=1)) for name in ("one", "other")]
+    pairs = find_pairs(*sets, tolerance=1e-3)
+    assert (len(pairs), pairs.num_candidates) == (2, 1)
 
 
 def test_a_data_set_pairs_with_itself(small_dataset):

@@ -26,13 +26,10 @@ from data_prep.sources.base import RawFrame, Source
 from data_prep.sources.registry import open_source
 from data_prep.store import Journal, ShardStore, is_leftover, read_rejections
 from data_prep.summary import SUMMARY, PrepareSummary
-from rung.config.progress import waiting
 from rung.config.tree import PrepareConfig
 from rung.data.dataset import MANIFEST_NAME, read_manifest
 
 logger = logging.getLogger(__name__)
-
-_SECOND_PASS = 25e-6  # seconds per record
 
 
 class NoUsableRecordError(ValueError):
@@ -120,8 +117,7 @@ def _convert(config: PrepareConfig, source: Source, folder: Path, run_chunks: Ch
     logger.info("looking at all %s records together: repetitions, outliers, splits", f"{records:,}")
     facts = {**config.source.model_dump(mode="json"), "dataset": source.name, **source.facts()}
     origin = Origin(config=content_config(config), source=facts)
-    with waiting("looking at all records together", records * _SECOND_PASS):
-        manifest, quarantine = finish(folder, journal.shards, read_rejections(folder), origin)
+    manifest, quarantine = finish(folder, journal.shards, read_rejections(folder), origin)
     if not manifest["counts"]["kept"]:
         raise NoUsableRecordError(_why_nothing(config, quarantine))
     _warn(manifest, output)

@@ -7,6 +7,7 @@ import argparse
 import logging
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
@@ -16,10 +17,12 @@ from typing import Final
 import numpy as np
 
 from data_prep.encode import Encoded, Encoder, Outcome
-from data_prep.facts import FactsTable, RecordFacts, all_files_of, facts_path
+from data_prep.facts import FactsTable, RecordFacts, facts_path
 from data_prep.finish import decide_again
+from data_prep.progress import Progress
 from data_prep.sources.base import Source
 from data_prep.sources.registry import open_source
+from data_prep.verify import file_problems
 from rung.config.command import is_for_the_user
 from rung.config.logs import configure_logging
 from rung.config.preparation import FilterConfig, SourceConfig
@@ -51,7 +54,8 @@ def repair(folder: Path, source_path: str | None = None) -> list[str]:
         OSError: the folder cannot be written.
     """
     manifest, _ = read_manifest(folder)
-    damaged = [shard for shard in manifest.shards if _damaged_files(folder, shard)]
+    broken = {shard.name for shard, _ in file_problems(folder, manifest)}
+    damaged = [shard for shard in manifest.shards if shard.name in broken]
     if not damaged:
         return []
     config = SourceConfig.model_validate(manifest.config["source"])
@@ -64,32 +68,26 @@ def repair(folder: Path, source_path: str | None = None) -> list[str]:
         return _put_in_place(folder, manifest, damaged, Path(scratch))
 
 
-def _damaged_files(folder: Path, shard: ShardInfo) -> list[Path]:
-    expected = all_files_of(folder, shard)
-    return [path for path, sha256 in expected.items() if not path.is_file() or file_sha256(path) != sha256]
-
-
 def _make_again(source: Source, manifest: Manifest, damaged: Sequence[ShardInfo], scratch: Path) -> None:
-    """Run the first pass over the frames of the damaged shards alone, in the chunks of the preparation."""
+    """Run the first pass over the frames of the damaged shards alone; there has to be one."""
     encoder = Encoder(source.parser, manifest.graph, FilterConfig(**manifest.config["filters"]))
     frames = islice(source.frames(), manifest.config["source"]["limit"])
-    remaining = iter(damaged)
-    shard = next(remaining, None)
-    made = _Remake(scratch, shard.name) if shard else None
-    first = 0
-    while shard and made and (chunk := list(islice(frames, source.chunk))):
-        outcomes = encoder(chunk) if first + len(chunk) > shard.first_frame else []
-        for number, outcome in enumerate(outcomes, start=first):
-            if number == shard.first_frame + shard.num_frames:
-                made.finish()
-                shard = next(remaining, None)
-                if shard is None:
-                    return
-                made = _Remake(scratch, shard.name)
-            if number >= shard.first_frame:
-                made.add(outcome)
-        first += len(chunk)
-    if made:
+    remaining = deque(damaged)
+    with Progress(source.name, source.progress, lambda: f"{len(remaining)} shards left") as progress:
+        made = _Remake(scratch, remaining[0].name)
+        first = 0
+        for chunk in progress.chunks(frames, source.chunk, skip=0):
+            outcomes = encoder(chunk) if first + len(chunk) > remaining[0].first_frame else [None] * len(chunk)
+            for number, outcome in enumerate(progress.counted(outcomes), start=first):
+                if number == remaining[0].first_frame + remaining[0].num_frames:
+                    made.finish()
+                    remaining.popleft()
+                    if not remaining:
+                        return
+                    made = _Remake(scratch, remaining[0].name)
+                if number >= remaining[0].first_frame and outcome is not None:
+                    made.add(outcome)
+            first += len(chunk)
         made.finish()
 
 

@@ -7,7 +7,7 @@ import argparse
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from data_prep.finish import decide_again
 from data_prep.quarantine_file import QUARANTINE, read_quarantine
 from rung.config.logs import configure_logging
 from rung.config.preparation import GraphConfig
+from rung.config.progress import followed
 from rung.data.codec import ShardError
 from rung.data.dataset import Manifest, ShardDataset, read_manifest
 from rung.data.graph import count_angles
@@ -77,6 +78,20 @@ def verify(folder: Path, most_problems: int = 20) -> Verification:
     return Verification(folder, checks.num_records, tuple(problems))
 
 
+def file_problems(folder: Path, manifest: Manifest) -> Iterator[tuple[ShardInfo, str]]:
+    """What is wrong with the files of each shard, by their SHA-256."""
+    files = [(shard, *file) for shard in manifest.shards for file in all_files_of(folder, shard).items()]
+    sizes = {path: path.stat().st_size for _, path, _ in files if path.is_file()}
+    with followed("checking files", sum(sizes.values()), "B") as advance:
+        for shard, path, sha256 in files:
+            if path not in sizes:
+                yield shard, f"{path.name} is missing"
+                continue
+            if file_sha256(path) != sha256:
+                yield shard, f"{path.name} has other content than when it was written (SHA-256 differs)"
+            advance(sizes[path])
+
+
 class _Checks:
     """The checks of one data set; each yields the problems that it finds."""
 
@@ -87,7 +102,7 @@ class _Checks:
 
     def run(self) -> Iterator[str]:
         """All checks, from the files to their content."""
-        damaged = list(self._files())
+        damaged = [problem for _, problem in file_problems(self._folder, self._manifest)]
         yield from damaged
         yield from self._counts()
         if damaged:
@@ -98,16 +113,9 @@ class _Checks:
             yield str(error)
             return
         yield from self._splits(dataset.index)
-        for shard, first in self._shards_with_first_id():
-            yield from self._records(shard, first, dataset.index)
-
-    def _files(self) -> Iterator[str]:
-        for shard in self._manifest.shards:
-            for path, sha256 in all_files_of(self._folder, shard).items():
-                if not path.is_file():
-                    yield f"{path.name} is missing"
-                elif file_sha256(path) != sha256:
-                    yield f"{path.name} has other content than when it was written (SHA-256 differs)"
+        with followed("checking records", len(dataset), "record") as advance:
+            for shard, first in self._shards_with_first_id():
+                yield from self._records(shard, first, dataset.index, advance)
 
     def _counts(self) -> Iterator[str]:
         counts = self._manifest.counts
@@ -146,7 +154,7 @@ class _Checks:
             yield shard, first
             first += shard.num_records
 
-    def _records(self, shard: ShardInfo, first: int, index: Index) -> Iterator[str]:
+    def _records(self, shard: ShardInfo, first: int, index: Index, advance: Callable[[int], object]) -> Iterator[str]:
         reader = ShardReader(data_path(self._folder, shard.name).absolute(), first)
         for start in range(0, shard.num_records, _READ_AT_ONCE):
             positions = range(start, min(start + _READ_AT_ONCE, shard.num_records))
@@ -156,6 +164,7 @@ class _Checks:
                 yield str(error)
                 continue
             self.num_records += len(records)
+            advance(len(records))
             for record in records:
                 for problem in _record_problems(record, index, self._manifest.graph):
                     yield f"record {record.record_id} ({index.record_names([record.record_id])[0]}): {problem}"

@@ -37,7 +37,8 @@ def launch(config: TrainConfig, context: LocalContext | None = None) -> TrainSum
         NonFiniteError: launcher.kind local or torchrun: before the update that would have spoilt the weights.
         HungRankError: launcher.kind torchrun: a rank did not come to where the others wait for it.
         LaunchError: launcher.kind ray: the ranks did not start, or ended before the run.
-        KeyboardInterrupt: launcher.kind ray: Ctrl-C; elsewhere it ends in a summary that is not completed.
+        KeyboardInterrupt: launcher.kind ray: Ctrl-C before its ranks had begun, or twice; else it ends with a summary
+            that is not completed.
     """
     config = resolve_paths(config)
     check_devices(config.launcher)

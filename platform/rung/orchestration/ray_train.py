@@ -5,8 +5,10 @@ import math
 import os
 import secrets
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,15 @@ from types import FrameType
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
+from ray.train import (
+    FailureConfig,
+    LoggingConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    UserCallback,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
@@ -30,10 +40,10 @@ from rung.orchestration.ray_context import RayContext
 from rung.orchestration.ray_metrics import RayMetricsSink
 from rung.orchestration.resources import Demand, shortage
 from rung.orchestration.system_metrics import monitored
-from rung.orchestration.watch import DescriptionSink, run_watched
+from rung.orchestration.watch import DescriptionSink, modified, run_watched
 from rung.training.context import TrainContext
 from rung.training.resilience.storage import StorageError
-from rung.training.run import RunFolder, TrainSummary
+from rung.training.run import DESCRIPTION_NAME, RunFolder, TrainSummary
 from rung.training.sinks import MetricSink
 from rung.training.step import NonFiniteError
 from rung.training.trainer import train
@@ -76,7 +86,7 @@ def run_on_ray(
         ValueError: config or data are at fault, or the cluster can never hold the ranks.
         LaunchError: the ranks did not start, were lost more often than launcher.max_failures, or met an error that
             would come again.
-        KeyboardInterrupt: Ctrl-C; the same call resumes from the last checkpoint.
+        KeyboardInterrupt: Ctrl-C before the ranks had begun, or twice; the same call resumes from the last checkpoint.
     """
     with connected(config.launcher.address) as cluster, _marked(RunFolder.of(config)) as mark:
         demand = cluster.demand(config.launcher)
@@ -86,7 +96,8 @@ def run_on_ray(
         lent = _environment(config.launcher, cluster)
         with lent, keeping_handlers() as in_main_thread, _asking_to_stop(config) as ask:
             if in_main_thread:
-                signal.signal(signal.SIGTERM, ask)
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, ask)
             try:
                 return run_watched(lambda: _fit(trainer), config, sinks)
             except TrainingFailedError as error:
@@ -184,13 +195,23 @@ def _marked(folder: RunFolder) -> Iterator[str]:
 
 @contextmanager
 def _asking_to_stop(config: TrainConfig) -> Iterator[Callable[[int, FrameType | None], None]]:
-    """A signal handler that leaves the file by which the ranks are asked to checkpoint and leave."""
-    request = RunFolder.of(config).stop_request
+    """A signal handler that leaves the file by which the ranks are asked to checkpoint and leave.
+
+    Ctrl-C ends a run whose ranks have not begun at once, since there is nothing to save; so does a second one.
+    """
+    folder = RunFolder.of(config)
+    request, description = folder.stop_request, folder.path / DESCRIPTION_NAME
     request.unlink(missing_ok=True)  # of a start that was killed before it could take it back
+    before = modified(description)
 
     def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
+        at_terminal = number == signal.SIGINT
+        if at_terminal and modified(description) == before:
+            raise KeyboardInterrupt
         request.touch()
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.default_int_handler if at_terminal else signal.SIG_DFL)
+        if at_terminal:
+            logger.warning("stopping: the ranks finish their step and save it; Ctrl-C again ends them at once")
 
     try:
         yield ask
@@ -199,16 +220,26 @@ def _asking_to_stop(config: TrainConfig) -> Iterator[Callable[[int, FrameType | 
 
 
 def _fit(trainer: TorchTrainer) -> TrainSummary:
-    try:
-        values = trainer.fit().return_value
-    except SystemExit as error:
-        if error.code != 0:  # not Ctrl-C, which Ray Train's handler turns into this
-            raise
-        logger.warning("interrupted: the same command resumes from the last checkpoint")
-        raise KeyboardInterrupt from None
+    values = _fit_in_a_thread(trainer).return_value
     if not isinstance(values, dict):
         raise LaunchError(f"Ray Train ended without the run's summary (found {values!r})")
     return TrainSummary(**values)
+
+
+def _fit_in_a_thread(trainer: TorchTrainer) -> Result:
+    """In the main thread Ray Train takes Ctrl-C for itself, and aborts without a checkpoint; so fit in another."""
+    if threading.current_thread() is not threading.main_thread():
+        return trainer.fit()
+    fitted: Future[Result] = Future()
+
+    def fit() -> None:
+        try:
+            fitted.set_result(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 -- raised where the result is waited for
+            fitted.set_exception(error)
+
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    return fitted.result()
 
 
 @contextmanager

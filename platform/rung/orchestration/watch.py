@@ -92,7 +92,7 @@ class RunWatcher:
         self._interval = interval
         self._metrics = LineFollower(self._folder / METRICS_NAME)
         self._meanwhile = _MeanwhileBar(self._folder / MEANWHILE_NAME)
-        self._stale = _modified(self._folder / DESCRIPTION_NAME)
+        self._stale = modified(self._folder / DESCRIPTION_NAME)
         self._started = False
         self._starting = ExitStack()
         self._closing = threading.Event()
@@ -137,7 +137,7 @@ class RunWatcher:
         if self._meanwhile.under_way:
             self._starting.close()
         self._meanwhile.show()
-        if not self._started and _modified(self._folder / DESCRIPTION_NAME) != self._stale:
+        if not self._started and modified(self._folder / DESCRIPTION_NAME) != self._stale:
             self._introduce()
         if not self._started:
             return
@@ -237,5 +237,6 @@ class LineFollower:
         return whole.decode().splitlines()
 
 
-def _modified(path: Path) -> int | None:
+def modified(path: Path) -> int | None:
+    """When a file was changed last, in nanoseconds; None where there is none."""
     return path.stat().st_mtime_ns if path.exists() else None

@@ -42,7 +42,7 @@ def start(config, folder):
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
     log = (folder / "job.log").open("a")
     command = [sys.executable, str(ROOT / "jobs" / "pretrain.py"), "--config", str(path)]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
 def wait_for_steps(config, process, more):
@@ -65,15 +65,22 @@ def ranks_and_head(process):
     return [child for child in children if child.name().startswith(("gcs_server", "raylet", "ray::RayTrain"))]
 
 
-def test_sigterm_saves_and_leaves_and_a_killed_driver_costs_nothing(small_dataset, tmp_path):
+def by_terminal(process):
+    """Ctrl-C goes to every process that the terminal's foreground has, Ray's among them."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("leave", [subprocess.Popen.terminate, by_terminal])
+def test_a_signal_saves_and_leaves_and_a_killed_driver_costs_nothing(small_dataset, tmp_path, leave):
     """The driver started the cluster, so its end is that of the head."""
     config, whole = config_of("driver", tmp_path, small_dataset), config_of("whole", tmp_path, small_dataset)
     process = start(config, tmp_path)
     wait_for_steps(config, process, 3)
-    process.send_signal(signal.SIGTERM)
+    leave(process)
     assert process.wait(120) == 0, (tmp_path / "job.log").read_text()
     summary = TrainSummary.read(RunFolder.of(config).path / "summary.json")
     assert not summary.completed
+    assert summary.steps > 0
     assert RunFolder.of(config).checkpoints().steps()[-1] == summary.steps
     assert "the same command resumes from there" in (tmp_path / "job.log").read_text()
 

@@ -1,4 +1,7 @@
 import os
+import signal
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +11,15 @@ from rung.config.load import ConfigError
 from rung.config.sections import LauncherConfig
 from rung.orchestration.cluster import Cluster
 from rung.orchestration.failures import FatalTrainingError
-from rung.orchestration.ray_train import _environment, _marking_fatal_errors, check_storage_is_shared
+from rung.orchestration.interrupts import keeping_handlers
+from rung.orchestration.ray_train import (
+    _asking_to_stop,
+    _environment,
+    _fit_in_a_thread,
+    _marking_fatal_errors,
+    check_storage_is_shared,
+)
+from rung.training.run import DESCRIPTION_NAME, RunFolder
 from rung.training.step import NonFiniteError
 
 
@@ -70,3 +81,59 @@ def test_the_environment_is_lent_and_given_back(monkeypatch):
     assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "7"
     assert "RAY_TRAIN_ENABLE_PRINT_PATCH" not in os.environ
     assert "RAY_ADDRESS" not in os.environ
+
+
+@pytest.fixture
+def handler(make_config):
+    """Ctrl-C's handler while a run goes on, and the run's folder."""
+    config = make_config("r")
+    folder = RunFolder.of(config)
+    folder.write(DESCRIPTION_NAME, "{}")  # of an earlier start
+    with keeping_handlers(), _asking_to_stop(config) as ask:
+        signal.signal(signal.SIGINT, ask)
+        yield folder
+
+
+def test_ctrl_c_ends_a_run_whose_ranks_have_not_begun(handler):
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert not handler.stop_request.exists()
+
+
+def test_ctrl_c_asks_ranks_to_save_and_a_second_one_ends_them(handler, caplog):
+    time.sleep(0.01)
+    handler.write(DESCRIPTION_NAME, "{}")
+    signal.raise_signal(signal.SIGINT)
+    assert handler.stop_request.exists()
+    assert "Ctrl-C again ends them at once" in caplog.text
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+class Trainer:
+    """Takes Ctrl-C for itself where it may, as Ray's does."""
+
+    def __init__(self, result):
+        self.result, self.thread = result, None
+
+    def fit(self):
+        self.thread = threading.current_thread()
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+def test_a_fit_leaves_the_main_thread_to_signals():
+    trainer = Trainer("result")
+    assert _fit_in_a_thread(trainer) == "result"
+    assert trainer.thread is not threading.main_thread()
+    with pytest.raises(OSError, match="gone"):
+        _fit_in_a_thread(Trainer(OSError("gone")))
+
+
+def test_a_fit_in_another_thread_stays_there():
+    trainer, found = Trainer("result"), []
+    thread = threading.Thread(target=lambda: found.append(_fit_in_a_thread(trainer)))
+    thread.start()
+    thread.join()
+    assert (found, trainer.thread) == (["result"], thread)

@@ -129,7 +129,7 @@ class JsonLinesSink:
         """
         self._file = JsonLinesFile(description.folder / METRICS_NAME)
         self._patience = description.config.faults.storage_patience
-        self.go_back(description.first_step)
+        self.go_back(description.first_step or -1)  # a start at step 0 logs that step again
 
     def go_back(self, step: int) -> None:
         """Drop lines of steps after this one.

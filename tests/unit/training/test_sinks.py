@@ -12,6 +12,15 @@ from rung.config.tree import TrainConfig
 from rung.training.sinks import JsonLinesFile, JsonLinesSink, ProgressSink, RunDescription, read_metrics
 
 
+def test_a_start_from_the_beginning_has_no_line_of_an_earlier_one(tmp_path):
+    for step in (0, 1, 2):
+        JsonLinesFile(tmp_path / "metrics.jsonl").add({"step": step})
+    sink = JsonLinesSink()
+    sink.start(description(tmp_path, 0))
+    sink.log({"validation/loss": 1.0}, 0)
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 0, "validation/loss": 1.0}]
+
+
 def test_lines_that_wait_for_the_storage_go_back_with_the_others(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     file, write = JsonLinesFile(path), os.write

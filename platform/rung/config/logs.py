@@ -55,13 +55,12 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in _PACKAGES
 
 
-def configure_logging(rank: int = 0, run: str = "", *, quiet: bool = False) -> None:
+def configure_logging(rank: int = 0, run: str = "") -> None:
     """Send log lines to stderr: progress of Rung from rank 0, warnings from everyone.
 
     Args:
         rank: of this process.
         run: name of the run, kept with each line of JSON.
-        quiet: warnings alone, also from rank 0.
 
     Raises:
         ValueError: RUNG_LOG_FORMAT names no format.
@@ -75,4 +74,4 @@ def configure_logging(rank: int = 0, run: str = "", *, quiet: bool = False) -> N
     handler.addFilter(_worth_a_line)
     logging.basicConfig(handlers=[handler], force=True)
     for package in _PACKAGES:
-        logging.getLogger(package).setLevel(logging.INFO if rank == 0 and not quiet else logging.WARNING)
+        logging.getLogger(package).setLevel(logging.INFO if rank == 0 else logging.WARNING)

@@ -225,11 +225,8 @@ class Index:
         return np.concatenate([read_columns(index_path(self._folder, shard), (name,))[name] for shard in self._shards])
 
 
-# What numpy and zip let through where bytes of a file have changed.
-_DAMAGE: Final = (
-    *(OSError, KeyError, ValueError, EOFError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
+_ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, NotImplementedError)  # the last: of a method it does not know
+_NUMPY_ERRORS: Final = (KeyError, ValueError, tokenize.TokenError)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, NDArray]:
@@ -241,5 +238,5 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as index:
             return {column: index[column] for column in columns}
-    except _DAMAGE as error:
+    except (OSError, EOFError, *_ZIP_ERRORS, *_NUMPY_ERRORS) as error:
         raise ShardError(f"{path} cannot be read ({error}): prepare the data set again") from error

@@ -43,10 +43,11 @@ class RunRecord:
             ValueError: the run is not complete.
         """
         path = folder / SUMMARY_NAME
-        if not path.exists() or not _json(path)["completed"]:  # a run that was stopped has one too
+        summary = _json(path) if path.exists() else {"completed": False}
+        if not summary["completed"]:  # a run that was stopped has a summary too
             raise ValueError(f"{folder} holds no complete run, and only such a run has a model to publish: resume it")
         return cls(
-            summary=_json(folder / SUMMARY_NAME),
+            summary=summary,
             config=yaml.safe_load((folder / CONFIG_NAME).read_text()),
             reference=_json(folder / REFERENCE_NAME),
             description=_json(folder / DESCRIPTION_NAME) if (folder / DESCRIPTION_NAME).exists() else {},

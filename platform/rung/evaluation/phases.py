@@ -24,8 +24,8 @@ from rung.config.preparation import SourceConfig
 from rung.config.tree import EvaluateConfig
 from rung.data.dataset import ShardDataset
 from rung.data.fields import Labels
-from rung.data.formula import reduced_formula
 from rung.data.index import REJECTED, SPLITS
+from rung.evaluation.breakdown import formulas
 from rung.evaluation.comparison import predict_energies
 
 MOST_ELEMENTS: Final = 6
@@ -187,10 +187,7 @@ class _Diagrams:
             at: Composition({Element.from_Z(int(z) + 1): int(compositions[at, z]) for z in self._elements[at]})
             for at in self._needed
         }
-        self._formulas = {
-            at: reduced_formula([z + 1 for z in self._elements[at]], [compositions[at, z] for z in self._elements[at]])
-            for at in self._needed
-        }
+        self._formulas = dict(zip(self._needed, formulas(dataset, competing[needed]), strict=True))
         self._names = dataset.record_names(competing.tolist())
 
     def judge(self, system: _System, judged: list[int]) -> Iterator[Phase]:

@@ -60,10 +60,10 @@ def test_what_other_packages_tell_of_themselves_is_left_out(monkeypatch, capsys)
     assert [line["message"] for line in lines(capsys)] == ["a disk is full"]
 
 
-def test_ranks_above_0_and_quiet_processes_tell_warnings_alone(monkeypatch, capsys):
+def test_ranks_above_0_tell_warnings_alone(monkeypatch, capsys):
     monkeypatch.setenv("RUNG_LOG_FORMAT", "json")
-    for rank, quiet, told in ((0, False, 1), (0, True, 0), (1, False, 0)):
-        logs.configure_logging(rank, quiet=quiet)
+    for rank, told in ((0, 1), (1, 0)):
+        logs.configure_logging(rank)
         logging.getLogger("rung.x").info("hello")
         assert len(lines(capsys)) == told
 

@@ -98,41 +98,37 @@ def test_a_line_cut_by_a_crash_is_left_out(tmp_path, caplog):
     assert str(path) in caplog.text
 
 
-def test_elsewhere_than_on_a_terminal_every_tenth_is_one_line():
-    stream = io.StringIO()
+def display(first, total, steps, metrics, stream=None):
+    """What a run shows that logs the metrics at every step."""
+    stream = stream or io.StringIO()
     sink = ProgressSink(stream)
-    sink.open("pretrain", 0, 200)
-    for step in range(1, 201):
-        sink.log({"time/structures_per_second": 12.3, "time/data_wait": 0.02}, step)
+    sink.open("pretrain", first, total)
+    for step in steps:
+        sink.log(metrics, step)
     sink.finish([])
-    lines = stream.getvalue().splitlines()
+    return stream.getvalue()
+
+
+def test_elsewhere_than_on_a_terminal_every_tenth_is_one_line():
+    shown = display(0, 200, range(1, 201), {"time/structures_per_second": 12.3, "time/data_wait": 0.02})
+    lines = shown.splitlines()
     assert 10 <= len(lines) <= 12
-    assert "\r" not in stream.getvalue()
+    assert "\r" not in shown
     assert "200/200" in lines[-1]
     assert all("12.3 structures/s, wait 2 %" in line for line in lines)
 
 
 def test_a_terminal_gets_one_bar(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")  # room for what stands behind the bar
-    stream = Terminal()
-    sink = ProgressSink(stream)
-    sink.open("pretrain", 5, 10)
-    sink.log({"train/energy_mae": 0.1, "train/force_mae": 0.2}, 10)
-    sink.finish([])
-    assert "10/10" in stream.getvalue()
-    assert "100 meV/atom 200 meV/" in stream.getvalue()
-    assert stream.getvalue().count("\n") == 1
+    shown = display(5, 10, [10], {"train/energy_mae": 0.1, "train/force_mae": 0.2}, Terminal())
+    assert "10/10" in shown
+    assert "100 meV/atom 200 meV/" in shown
+    assert shown.count("\n") == 1
 
 
 def test_steps_of_an_earlier_start_are_not_progress():
-    stream = io.StringIO()
-    sink = ProgressSink(stream)
-    sink.open("pretrain", 6, 10)
-    for step in range(1, 9):
-        sink.log({"train/energy_mae": 0.1, "train/force_mae": 0.2}, step)
-    sink.abort()
-    counts = re.findall(r"(\d+)/10", stream.getvalue())
-    assert counts == ["7", "8"]
+    shown = display(6, 10, range(1, 9), {"train/energy_mae": 0.1, "train/force_mae": 0.2})
+    assert re.findall(r"(\d+)/10", shown) == ["7", "8"]
 
 
 @pytest.mark.parametrize("call", ["finish", "abort"])
